@@ -1,0 +1,223 @@
+"""Everything that decides a build. Each field's docstring is also its `--help` text.
+
+`BuildConfig` holds the settings; switches about one invocation (`--resume`, `--dry-run`, …) are not part of it.
+Secrets are named by environment variable and read by the teacher when it connects, never held here.
+"""
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from r1k_builder.errors import UsageError
+from r1k_builder.schema import Record
+
+S1K = "simplescaling/s1K-1.1"
+EMBEDDED = "embedded"
+
+
+class Price(Record):
+    """US dollars per million tokens, on a day."""
+
+    prompt: Decimal
+    completion: Decimal
+    cached: Decimal | None = None
+    """Price of prompt tokens that hit the host's cache; None: as `prompt`."""
+    as_of: date
+    source: str
+
+    def cost(self, prompt: int, completion: int, cached: int = 0) -> Decimal:
+        """Dollars for `prompt` tokens (of which `cached` hit the cache) and `completion` tokens (reasoning included)."""
+        cached_price = self.prompt if self.cached is None else self.cached
+        return ((prompt - cached) * self.prompt + cached * cached_price + completion * self.completion) / 1_000_000
+
+
+class Preset(Record):
+    """What is known of a host before it is asked."""
+
+    base_url: str | None
+    model: str | None
+    """The host's own id of the model."""
+    canonical_model: str | None
+    """The model's name in request keys, the same whatever host serves it; None: `model`."""
+    key_variable: str | None
+    price: Price | None = None
+    idle_timeout: float = 1800.0
+    """Seconds without a byte; short only where the host is known to send blank lines while it thinks."""
+
+
+PRESETS = {
+    "openrouter": Preset(
+        base_url="https://openrouter.ai/api/v1",
+        model="deepseek/deepseek-r1",
+        canonical_model="deepseek-r1",
+        key_variable="OPENROUTER_API_KEY",
+        price=Price(
+            prompt=Decimal("0.70"), completion=Decimal("2.50"), as_of=date(2026, 11, 1), source="openrouter.ai/deepseek/deepseek-r1"
+        ),
+    ),
+    "fireworks": Preset(
+        base_url="https://api.fireworks.ai/inference/v1",
+        model="accounts/fireworks/models/deepseek-r1-0528",
+        canonical_model="deepseek-r1-0528",
+        key_variable="FIREWORKS_API_KEY",
+        price=Price(
+            prompt=Decimal("3.00"), completion=Decimal("8.00"), as_of=date(2026, 11, 1), source="fireworks.ai/pricing"
+        ),
+    ),
+    # R1 left this host on 2026-07-24; its rows are V4 Pro's and say so. The peak rate: off-peak is half of it.
+    "deepseek": Preset(
+        base_url="https://api.deepseek.com",
+        model="deepseek-v4-pro",
+        canonical_model="deepseek-v4-pro",
+        key_variable="DEEPSEEK_API_KEY",
+        price=Price(
+            prompt=Decimal("1.32"),
+            cached=Decimal("0.044"),
+            completion=Decimal("3.96"),
+            as_of=date(2026, 10, 27),
+            source="api-docs.deepseek.com/quick_start/pricing",
+        ),
+        idle_timeout=300.0,
+    ),
+    "gemini": Preset(
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        model="gemini-2.5-pro",
+        canonical_model="gemini-2.5-pro",
+        key_variable="GEMINI_API_KEY",
+        price=Price(
+            prompt=Decimal("1.25"), completion=Decimal("10.00"), as_of=date(2026, 11, 1), source="ai.google.dev/gemini-api/docs/pricing"
+        ),
+    ),
+    "vllm": Preset(base_url="http://127.0.0.1:8000/v1", model=None, canonical_model=None, key_variable=None),
+    EMBEDDED: Preset(
+        base_url=None,  # served by the command itself, on a free port of loopback
+        model="r1k-embedded-solver",
+        canonical_model="r1k-embedded-solver",
+        key_variable=None,
+        price=Price(prompt=Decimal(0), completion=Decimal(0), as_of=date(2026, 11, 1), source="runs on this machine"),
+    ),
+}
+
+
+class TeacherConfig(Record):
+    """Which model answers, where, and how it is sampled."""
+
+    preset: Literal["openrouter", "fireworks", "deepseek", "gemini", "vllm", "embedded"] = "openrouter"
+    """The host to ask: its URL, model, key variable and price."""
+    base_url: str | None = None
+    """Any OpenAI-compatible endpoint instead of the preset's; one on loopback needs no key."""
+    model: str | None = None
+    """The host's id of the model, instead of the preset's."""
+    key_variable: Annotated[str | None, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = None
+    """Environment variable that holds the API key (default: the preset's, or OPENAI_API_KEY with --base-url)."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.6
+    """Sampling temperature; `none` sends none. The paper is silent; 0.6 is DeepSeek's advice for R1."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 0.95
+    """Nucleus sampling; `none` sends none. The paper is silent; 0.95 is DeepSeek's advice for R1."""
+    max_tokens: PositiveInt | None = 32768
+    """Most tokens of one answer, reasoning included; `none` leaves it to the host."""
+    price: Annotated[str | None, Field(pattern=r"^\d+(\.\d+)?,\d+(\.\d+)?(,\d+(\.\d+)?)?$")] = None
+    """Dollars per million tokens as PROMPT,COMPLETION[,CACHED], where the preset's price is not yours."""
+
+    @property
+    def _preset(self) -> Preset:
+        return PRESETS[self.preset]
+
+    @property
+    def host_model(self) -> str:
+        """The model's id as this host knows it. Raises UsageError where none is named."""
+        model = self.model or (self._preset.model if self.base_url is None or self.preset == EMBEDDED else None)
+        if model is None:
+            raise UsageError("no model is named for this host: add --model NAME (the id that the host's /models lists)")
+        return model
+
+    @property
+    def canonical_model(self) -> str:
+        """The model's name in request keys."""
+        preset = self._preset
+        if preset.canonical_model is not None and self.host_model == preset.model:
+            return preset.canonical_model
+        return self.host_model
+
+    @property
+    def url(self) -> str | None:
+        """The endpoint; None for the embedded teacher, which gets one when it starts."""
+        return self.base_url or self._preset.base_url
+
+    @property
+    def host(self) -> str:
+        """The host's name for provenance."""
+        return EMBEDDED if self.url is None else urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def api_key_variable(self) -> str | None:
+        """The environment variable to read the key from; None where the host needs no key."""
+        if self.key_variable:
+            return self.key_variable
+        if self.base_url is not None:
+            return None if urlsplit(self.base_url).hostname in {"127.0.0.1", "localhost", "::1"} else "OPENAI_API_KEY"
+        return self._preset.key_variable
+
+    @property
+    def known_price(self) -> Price | None:
+        """The price to count with, or None: unknown, which is never taken for free."""
+        if self.price is not None:
+            prompt, completion, *cached = (Decimal(part) for part in self.price.split(","))
+            return Price(prompt=prompt, completion=completion, cached=cached[0] if cached else None, as_of=date.today(), source="--price")
+        preset = self._preset
+        return preset.price if self.base_url is None and self.host_model == preset.model else None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The sampling parameters exactly as they are sent."""
+        values = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class BuildConfig(Record):
+    """A build. `--resume` alone takes all of it from the folder's manifest."""
+
+    source: str = S1K
+    """Where forward examples come from: a Hub dataset id, a Parquet, JSON or JSONL file, or `embedded`."""
+    question_column: str | None = None
+    """Column that holds the question, where it is not `question` or `problem`."""
+    answer_column: str | None = None
+    """Column that holds the reference solution, where it is not `solution` or `answer`."""
+    forward_teacher: Literal["deepseek", "gemini"] = "deepseek"
+    """Whose reasoning of s1K-1.1 becomes the forward rows."""
+    domain: str | None = None
+    """Only source rows of this domain (s1K's `cot_type`: math, science, crossword)."""
+    split: Literal["train", "heldout"] = "train"
+    """Which half of the embedded bank; the halves share no question."""
+    limit: PositiveInt | None = None
+    """Only the first N source rows; raising it later adds rows, lowering it exports fewer."""
+    shuffle_seed: int | None = None
+    """Shuffle the source with this seed before --limit; for the embedded bank, the seed of its draws."""
+    attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """Samples to ask for, at most, while a reply is unparsable, empty or truncated."""
+    tokenizer: str = "Qwen/Qwen2.5-7B-Instruct"
+    """Tokenizer for `num_tokens`: a Hub id, a folder, or `none` (lengths are then characters)."""
+    control: Literal["none", "independent"] = "none"
+    """`independent` pairs each forward row with a reverse row made from another forward row of its domain."""
+    teacher: TeacherConfig = TeacherConfig()
+
+    concurrency: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Most requests in flight; the host's 429 and 503 shrink it, success restores it."""
+    max_cost: Annotated[Decimal, Field(ge=0)] | None = None
+    """Stop, resumable, before the folder's whole cost could pass this many dollars."""
+    idle_timeout: PositiveFloat | None = None
+    """Seconds without a byte from the host before a request is given up (default: the preset's)."""
+    deadline: PositiveFloat = 1800.0
+    """Seconds that one request may take in all."""
+    retry_budget: PositiveFloat = 900.0
+    """Seconds over which one request is retried before its row is owed to the next --resume."""
+    grace: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds that Ctrl-C leaves to the requests in flight."""
+
+    @property
+    def rows(self) -> int | None:
+        """How many source rows to read: `limit`, and 1,000 where the embedded bank would never end."""
+        return 1000 if self.limit is None and self.source == EMBEDDED else self.limit
