@@ -55,7 +55,10 @@ PRESETS = {
         canonical_model="deepseek-r1",
         key_variable="OPENROUTER_API_KEY",
         price=Price(
-            prompt=Decimal("0.70"), completion=Decimal("2.50"), as_of=date(2026, 11, 1), source="openrouter.ai/deepseek/deepseek-r1"
+            prompt=Decimal("0.70"),
+            completion=Decimal("2.50"),
+            as_of=date(2026, 11, 1),
+            source="openrouter.ai/deepseek/deepseek-r1",
         ),
     ),
     "fireworks": Preset(
@@ -63,9 +66,7 @@ PRESETS = {
         model="accounts/fireworks/models/deepseek-r1-0528",
         canonical_model="deepseek-r1-0528",
         key_variable="FIREWORKS_API_KEY",
-        price=Price(
-            prompt=Decimal("3.00"), completion=Decimal("8.00"), as_of=date(2026, 11, 1), source="fireworks.ai/pricing"
-        ),
+        price=Price(prompt=Decimal("3.00"), completion=Decimal("8.00"), as_of=date(2026, 11, 1), source="fireworks.ai/pricing"),
     ),
     # R1 left this host on 2026-07-24; its rows are V4 Pro's and say so. The peak rate: off-peak is half of it.
     "deepseek": Preset(
@@ -88,7 +89,10 @@ PRESETS = {
         canonical_model="gemini-2.5-pro",
         key_variable="GEMINI_API_KEY",
         price=Price(
-            prompt=Decimal("1.25"), completion=Decimal("10.00"), as_of=date(2026, 11, 1), source="ai.google.dev/gemini-api/docs/pricing"
+            prompt=Decimal("1.25"),
+            completion=Decimal("10.00"),
+            as_of=date(2026, 11, 1),
+            source="ai.google.dev/gemini-api/docs/pricing",
         ),
     ),
     "vllm": Preset(base_url="http://127.0.0.1:8000/v1", model=None, canonical_model=None, key_variable=None),
@@ -166,7 +170,9 @@ class TeacherConfig(Record):
         """The price to count with, or None: unknown, which is never taken for free."""
         if self.price is not None:
             prompt, completion, *cached = (Decimal(part) for part in self.price.split(","))
-            return Price(prompt=prompt, completion=completion, cached=cached[0] if cached else None, as_of=date.today(), source="--price")
+            return Price(
+                prompt=prompt, completion=completion, cached=cached[0] if cached else None, as_of=date.today(), source="--price"
+            )
         preset = self._preset
         return preset.price if self.base_url is None and self.host_model == preset.model else None
 

@@ -83,11 +83,15 @@ class Request:
     """Which independent sample of the same prompt."""
 
     @cached_property
-    def key(self) -> str:
-        """SHA-256 over the canonical JSON of everything but the stage: 64 hex digits."""
+    def canonical(self) -> str:
+        """Canonical JSON of everything but the stage: what the key is made of."""
         content = {"messages": self.messages, "model": self.model, "sampling": dict(self.sampling), "sample": self.sample}
-        canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of `canonical`: 64 hex digits."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()
 
 
 class Usage(Record):

@@ -1,0 +1,43 @@
+# Two commands do all the set-up on a machine with Python >= 3.11 and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-all lint benchmark clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "r1k needs Python 3.11 or newer: type  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/builder: $(VENV)/made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/builder
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/builder  ## build r1k from the embedded bank, show its first row
+	$(BIN)/r1k-build --source embedded --teacher embedded --limit 300 --tokenizer none --output demo/r1k --resume
+	@cd demo && ../$(BIN)/python -c 'import json; from datasets import load_dataset; print("load_dataset(\"r1k\")[\"train\"][0] =", json.dumps(load_dataset("r1k")["train"][0], indent=2, ensure_ascii=False))'
+
+lint: $(VENV)/dev  ## style, imports and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint  ## lint, types and every test but the slow ones
+	$(BIN)/pytest -m 'not slow'
+
+test-all: lint  ## the slow ones too
+	$(BIN)/pytest
+
+benchmark: $(VENV)/dev  ## the builder beside bare loops (minutes)
+	$(BIN)/python benchmarks/builder.py
+
+clean:  ## remove what the commands above made
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,132 @@
+"""What requests cost: reserved before they are sent, settled when their reply is read.
+
+The recorder that the pipeline hands to the teacher. It writes the journal, and keeps
+spent + reserved <= `--max-cost` at every moment, with what is in flight counted at its worst.
+"""
+
+import asyncio
+from decimal import ROUND_CEILING, Decimal
+
+from r1k_builder.config import BuildConfig
+from r1k_builder.errors import BudgetReached, R1kError, UsageError
+from r1k_builder.journal import MAYBE_BILLED, Journal, RawReply
+from r1k_builder.reply import UnreadableReply, read_reply
+from r1k_builder.schema import Completion, Request, Usage
+
+PICO = 10**12
+"""Picodollars per dollar: prices per million tokens are whole numbers of them per token."""
+
+
+class Stopped(Exception):
+    """The run is ending: nothing more is sent."""
+
+
+class Account:
+    """Records the attempts and replies of one run, and what they cost. Made inside the event loop.
+
+    Raises UsageError where a cap is asked for that can't be kept.
+    """
+
+    def __init__(self, config: BuildConfig, journal: Journal) -> None:
+        self.stopped_by: R1kError | None = None
+        """Set by the pipeline when the run is to end; from then on `sent` raises Stopped."""
+        self.completion_tokens = 0
+        """Tokens that this run has received, reasoning included."""
+        self._journal = journal
+        self._price = config.teacher.known_price
+        self._cap = check_cap(config)
+        self._reserved: dict[int, int] = {}
+        self._changed = asyncio.Condition()
+        for reply in journal.unentered():
+            self._enter(reply.attempt, _completion(reply))
+        self._spent = journal.spent_at_most()
+
+    async def sent(self, request: Request, pair_id: str, host: str, model: str) -> int:
+        """Reserve the worst that `request` may cost, record it, return its number.
+
+        Waits while only what is in flight stands in the way. Raises BudgetReached where even an idle build could
+        pass the cap, Stopped where the run is ending, LocalError where the journal can't be written.
+        """
+        most = self.worst(request)
+        if self._cap is not None:
+            await self._make_room(most or 0)
+        if self.stopped_by is not None:
+            raise Stopped
+        attempt = self._journal.next_attempt()
+        self._reserved[attempt] = most or 0
+        await self._journal.sent(attempt, request, pair_id, host, model, most)
+        return attempt
+
+    async def received(self, attempt: int, status: int, body: bytes, error: str | None = None) -> None:
+        """Record what came back, and free the reservation of what was surely not billed."""
+        await self._journal.received(attempt, status, body, error)
+        if status != 200:
+            await self._settle(attempt, self._reserved[attempt] if error in MAYBE_BILLED else 0)
+
+    async def read(self, attempt: int, completion: Completion | None) -> None:
+        """Settle an answered attempt by its usage; without usage it counts at its worst."""
+        cost = self._enter(attempt, completion)
+        await self._settle(attempt, self._reserved[attempt] if cost is None else cost)
+
+    def worst(self, request: Request) -> int | None:
+        """The most that `request` can cost, in picodollars: a token is at least a byte, and `max_tokens` are written."""
+        written = request.sampling.get("max_tokens")
+        if self._price is None or written is None:
+            return None
+        read = sum(len(message["content"].encode()) + 16 for message in request.messages)
+        return picodollars(self._price.cost(read, written))
+
+    def _enter(self, attempt: int, completion: Completion | None) -> int | None:
+        usage = completion.usage if completion else Usage()
+        cost = None
+        if self._price is not None and usage.prompt_tokens is not None and usage.completion_tokens is not None:
+            cost = picodollars(self._price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0))
+        self.completion_tokens += usage.completion_tokens or 0
+        self._journal.enter(attempt, completion.model if completion else None, usage, cost)
+        return cost
+
+    async def _make_room(self, most: int) -> None:
+        async with self._changed:
+            while self.stopped_by is None and self._spent + sum(self._reserved.values()) + most > (self._cap or 0):
+                if not self._reserved:
+                    raise BudgetReached(
+                        f"the next request could pass --max-cost: ${dollars(self._spent):.2f} of ${dollars(self._cap or 0):.2f}"
+                        f" are spent and it may cost ${dollars(most):.2f}; type r1k-build --resume --max-cost MORE"
+                    )
+                await self._changed.wait()
+
+    async def _settle(self, attempt: int, cost: int) -> None:
+        self._spent += cost
+        del self._reserved[attempt]
+        if self._cap is not None:
+            async with self._changed:
+                self._changed.notify_all()
+
+
+def picodollars(amount: Decimal) -> int:
+    return int((amount * PICO).to_integral_value(ROUND_CEILING))
+
+
+def dollars(amount: int) -> Decimal:
+    return Decimal(amount) / PICO
+
+
+def _completion(reply: RawReply) -> Completion | None:
+    try:
+        return read_reply(reply.body, key="", host=reply.host, requested_model=reply.model)
+    except UnreadableReply:
+        return None
+
+
+def check_cap(config: BuildConfig) -> int | None:
+    """`--max-cost` in picodollars. Raises UsageError where it can't be kept: no price, or no bound on an answer."""
+    if config.max_cost is None:
+        return None
+    if config.teacher.known_price is None:
+        raise UsageError(
+            f"--max-cost needs the price of {config.teacher.host_model} at {config.teacher.host}:"
+            " add --price PROMPT,COMPLETION (dollars per million tokens)"
+        )
+    if config.teacher.max_tokens is None:
+        raise UsageError("--max-cost needs a bound on each answer: add --max-tokens N")
+    return picodollars(config.max_cost)

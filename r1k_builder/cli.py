@@ -1,0 +1,345 @@
+"""r1k-build: options -> BuildConfig -> build; and `status`, `export`."""
+
+import argparse
+import asyncio
+import difflib
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from r1k_builder import __version__, progress
+from r1k_builder.account import check_cap, dollars
+from r1k_builder.build import Report, ask, drift, make_plan, open_build, saved_config, sync_source, write
+from r1k_builder.config import PRESETS, BuildConfig, TeacherConfig
+from r1k_builder.errors import R1kError, UsageError
+from r1k_builder.folder import BuildFolder
+from r1k_builder.journal import Journal, JournalView, Lost, local_error
+from r1k_builder.pipeline import flow_version
+from r1k_builder.source import open_source
+from r1k_builder.teacher import read_api_key
+
+EXAMPLES = """\
+examples:
+  r1k-build --source embedded --teacher embedded --limit 100     try it: no key, no network, no cost
+  export OPENROUTER_API_KEY=...; r1k-build --dry-run             what s1K through DeepSeek-R1 would ask and cost
+  r1k-build --max-cost 25                                        build r1k in ./r1k, at most $25
+  r1k-build --resume                                             go on after anything: a kill, a full disk, no credit
+  r1k-build --source qa.jsonl --base-url http://127.0.0.1:8000/v1 --model my-model --output my-r1k
+  r1k-build status r1k                                           rows, tokens and cost, while it runs or after
+  r1k-build export r1k                                           write the folder again from the journal; asks nothing
+
+exit status: 0 complete, 2 usage or changed settings, 3 rows still owed, 4 stopped by the host, 5 budget reached,
+6 local (locked, disk full, read-only), 7 host unreachable, 130 and 143 interrupted, 1 a bug of ours
+"""
+
+FIRST_OPTIONS = ("source", "teacher", "base_url", "model", "limit", "concurrency", "max_cost", "tokenizer")
+"""What most builds need, ahead in --help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = {"status": run_status, "export": run_export}.get(words[0]) if words else None
+    try:
+        return command(words[1:]) if command else run_build(words)
+    except R1kError as error:
+        print(f"r1k-build: {error}", file=sys.stderr)  # noqa: T201  # the one place where errors meet the user
+        return error.exit_code
+    except sqlite3.Error as error:
+        print(f"r1k-build: {local_error(error, Path('the journal'))}", file=sys.stderr)  # noqa: T201
+        return 6
+    except KeyboardInterrupt:
+        print("r1k-build: interrupted; type r1k-build --resume to go on", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+# -- options -------------------------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one sentence that names the nearest option."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; {self.prog} --help lists the options")
+
+    def parse_all(self, words: Sequence[str]) -> argparse.Namespace:
+        found, unknown = self.parse_known_args(words)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].split("=")[0], options, 1)
+            hint = f"did you mean {near[0]}" if near else "it is none of ours"
+            self.error(f"unknown argument {unknown[0]}: {hint}")
+        return found
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="r1k-build",
+        description="Build r1k: invert forward reasoning examples with a teacher, and solve what comes out.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        usage="r1k-build [options] | r1k-build status [DIR] | r1k-build export [DIR]",
+    )
+    parser.add_argument("--version", action="version", version=f"r1k {__version__}")
+    build = parser.add_argument_group("this command")
+    build.add_argument("--output", metavar="DIR", default="r1k", help="The dataset folder (default: ./r1k).")
+    build.add_argument("--resume", action="store_true", help="Go on with the folder's build; alone, with all its settings.")
+    build.add_argument("--accept-drift", action="store_true", help="With --resume: ask again what changed settings touch.")
+    build.add_argument("--overwrite", action="store_true", help="Start anew; the old journal is kept under .build/.")
+    build.add_argument("--dry-run", action="store_true", help="Print settings, requests and expected cost; send nothing.")
+    fields = {**_fields(BuildConfig), **_fields(TeacherConfig)}
+    first = parser.add_argument_group("the build")
+    more = parser.add_argument_group("more of the build")
+    for name in [*FIRST_OPTIONS, *(name for name in fields if name not in FIRST_OPTIONS)]:
+        group = first if name in FIRST_OPTIONS else more
+        group.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=_metavar(name), help=fields[name])
+    return parser
+
+
+def _fields(model: type[BuildConfig | TeacherConfig]) -> dict[str, str]:
+    """Option names and help of a configuration's fields; its docstrings are the help."""
+    rename = {"preset": "teacher"}
+    found = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, TeacherConfig):
+            continue
+        text = (field.description or "").replace("%", "%%").replace("`", "'").replace("\n", " ")
+        default = f" (default: {field.default})" if field.default is not None and "default" not in text else ""
+        found[rename.get(name, name)] = text + default
+    found |= {"teacher": f"{found['teacher']} One of {', '.join(PRESETS)}."} if "teacher" in found else {}
+    return found
+
+
+def _metavar(name: str) -> str:
+    return {"source": "DATA", "teacher": "PRESET", "base_url": "URL", "limit": "N", "max_cost": "DOLLARS"}.get(name, "VALUE")
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings named on the command line, shaped like a BuildConfig."""
+    named = {name: value for name, value in vars(options).items() if value is not None}
+    rename = {"teacher": "preset"}
+    top = {name: _value(text) for name, text in named.items() if name in BuildConfig.model_fields and name != "teacher"}
+    of_teacher = {
+        rename.get(name, name): _value(text)
+        for name, text in named.items()
+        if rename.get(name, name) in TeacherConfig.model_fields
+    }
+    return {**top, "teacher": of_teacher}
+
+
+def _value(text: str) -> str | None:
+    """`none` stands for no value, but for the tokenizer, where it is a name."""
+    return None if text == "none" else text
+
+
+def make_config(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> BuildConfig:
+    """`given` on top of `saved`. Raises UsageError in one sentence where a value does not fit its option."""
+    saved = saved or {}
+    teacher = {**saved.get("teacher", {}), **given["teacher"]}
+    content = {**saved, **{name: value for name, value in given.items() if name != "teacher"}, "teacher": teacher}
+    if content.get("tokenizer", "") is None:
+        content["tokenizer"] = "none"
+    try:
+        return BuildConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][-1]) if first["loc"] else "?"
+        option = "--" + {"preset": "teacher"}.get(name, name).replace("_", "-")
+        raise UsageError(f"{option} {first['input']!r}: {first['msg']}; r1k-build --help says what it takes") from None
+
+
+# -- r1k-build -----------------------------------------------------------------------------------------------------
+
+
+def run_build(words: Sequence[str]) -> int:
+    """Start or resume a build, write its folder, say what there is."""
+    options = _parser().parse_all(words)
+    folder, given = BuildFolder(Path(options.output)), _given(options)
+    saved = saved_config(folder) if folder.holds_build and not options.overwrite else None
+    config = make_config(given, saved)
+    if options.dry_run:
+        return _dry_run(folder, config)
+    if saved is not None and not options.resume:
+        raise UsageError(
+            f"{folder.path} holds a build: type r1k-build --resume{_output(folder)} to go on with it,"
+            f" or r1k-build --overwrite{_output(folder)} to start anew"
+        )
+    if saved is None:
+        read_api_key(config.teacher.api_key_variable)
+    check_cap(config)
+    folder.create()
+    with folder.lock():
+        if options.overwrite and (aside := folder.set_aside()):
+            _note(folder, f"the journal that was here is kept in {aside}")
+        journal, lost = open_build(folder, config, accept_drift=options.accept_drift, note=lambda line: _note(folder, line))
+        try:
+            return _build(folder, journal, config, lost)
+        finally:
+            journal.close()
+
+
+def _build(folder: BuildFolder, journal: Journal, config: BuildConfig, lost: Lost) -> int:
+    if lost.attempts:
+        cost = f"; they may have cost up to ${dollars(lost.most):.2f}" if lost.most else ""
+        _note(folder, f"{lost.attempts} requests were in flight when the last run ended: they are asked again{cost}")
+    began = time.time()
+    try:
+        asyncio.run(ask(journal, config, lambda pipeline: progress.watch(pipeline, Console(stderr=True))))
+    except R1kError as error:
+        journal.end_run(type(error).__name__)
+        folder.log(f"stopped: {error}")
+        _say(_stopped(journal, config))
+        raise
+    report = write(folder, journal, config)
+    journal.end_run("complete" if report.exit_code == 0 else "rows owed")
+    _say(summary(folder, report, time.time() - began))
+    folder.log(summary(folder, report, time.time() - began))
+    return report.exit_code
+
+
+def _stopped(journal: Journal, config: BuildConfig) -> str:
+    states, spent = journal.states(flow_version(config)), journal.spent()
+    cost = progress.cost_text(spent.cost, spent.unpriced, spent.replies)
+    return f"{sum(states.values()):,} rows are done and {spent.replies:,} answers recorded ({cost}); nothing is lost"
+
+
+def summary(folder: BuildFolder, report: Report, seconds: float) -> str:
+    """What a finished run says: rows, configurations, reasons, cost, and the line to type next."""
+    rows, manifest = report.rows, report.manifest
+    cost = manifest["cost"]
+    price = "cost unknown" if cost["dollars"] is None else f"${float(cost['dollars']):.2f}"
+    lines = [
+        f"{folder.path}: {rows['read']:,} rows read = {rows['accepted']:,} accepted + {rows['rejected']:,} rejected"
+        f" + {rows['failed']:,} owed  ({progress.duration(seconds)}, {cost['replies']:,} answers in all,"
+        f" {manifest['tokens']['completion']:,} tokens written, {price})",
+        "  " + " · ".join(f"{name} {made['rows']:,}" for name, made in manifest["configs"].items() if made["rows"]),
+    ]
+    lines += [f"  rejected: {count:,} × {reason}" for reason, count in sorted(manifest["rejections"].items())]
+    if rows["failed"]:
+        lines.append(f"  {rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}")
+    if any(made["rows"] for made in manifest["configs"].values()):
+        lines.append(f'  load it:  load_dataset("{folder.path}")')
+    return "\n".join(lines)
+
+
+def _dry_run(folder: BuildFolder, config: BuildConfig) -> int:
+    """Print the settings, what would be asked and what is paid; write nothing but a temporary journal."""
+    _say("settings:")
+    for name, value in [*config, *((f"teacher.{name}", value) for name, value in config.teacher)]:
+        if name != "teacher":
+            _say(f"  {name}: {'none' if value is None else value}")
+    _say(f"  asked of: {config.teacher.host_model} at {config.teacher.url or 'loopback, by this command'}")
+    source = open_source(config, _say)
+    if folder.holds_build:
+        view = JournalView(folder.journal)
+        for change in drift(view, config, source.fingerprint):
+            _say(f"changed: {change}")
+        plan = make_plan(config, islice(source.examples(), config.rows), view)
+        view.close()
+    else:
+        with tempfile.TemporaryDirectory() as place:
+            journal = Journal(Path(place) / "journal.sqlite")
+            sync_source(journal, config, source)
+            plan = make_plan(config, journal.examples(), journal)
+            journal.close()
+    _say(f"rows: {plan.rows:,}")
+    _say(f"requests already paid: {plan.paid:,}")
+    _say(f"requests to make: {plan.requests:,} ({plan.invert:,} inversions, {plan.solve:,} solutions)")
+    _say(f"expected cost: {plan.price}")
+    return 0
+
+
+# -- status and export ---------------------------------------------------------------------------------------------
+
+
+def _folder_argument(command: str, description: str, words: Sequence[str]) -> tuple[Parser, argparse.Namespace]:
+    parser = Parser(prog=f"r1k-build {command}", description=description, allow_abbrev=False)
+    parser.add_argument("folder", nargs="?", default="r1k", metavar="DIR", help="The dataset folder (default: ./r1k).")
+    if command == "export":
+        for name in ("limit", "tokenizer", "control"):
+            parser.add_argument(f"--{name}", metavar="VALUE", help=_fields(BuildConfig)[name])
+    return parser, parser.parse_all(words)
+
+
+def run_status(words: Sequence[str]) -> int:
+    """Print what the journal says of a build, also while it runs."""
+    _, options = _folder_argument("status", "What a build has done, spent and owes; also while it runs.", words)
+    folder = BuildFolder(Path(options.folder))
+    if not folder.holds_build:
+        raise UsageError(f"{folder.path} holds no build: start one with  r1k-build --output {folder.path}")
+    config = make_config({"teacher": {}}, saved_config(folder))
+    view = JournalView(folder.journal)
+    _say(status(folder, config, view))
+    view.close()
+    return 0
+
+
+def status(folder: BuildFolder, config: BuildConfig, view: JournalView) -> str:
+    """The build in `folder` as its journal tells it."""
+    running, states, spent, lost = folder.locked(), view.states(flow_version(config)), view.spent(), view.lost()
+    rows = min(view.source_length(), config.rows or 2**62)
+    done = sum(states.values())
+    runs = view.runs()
+    number, began, ended, outcome = runs[-1] if runs else (0, 0.0, None, None)
+    lines = [
+        f"{folder.path}: {'building' if running else 'not running'}, run {number} ({outcome or ('under way' if running else 'killed')})"
+    ]
+    accepted, rejected = states.get("accepted", 0), states.get("rejected", 0)
+    lines.append(f"  rows: {rows:,} = {accepted:,} accepted + {rejected:,} rejected + {rows - done:,} owed")
+    lines.append(
+        f"  requests: {spent.replies:,} answered, {lost.attempts:,} {'in flight' if running else 'sent without an answer'}"
+    )
+    responses = ", ".join(f"{count:,} × {name}" for name, count in sorted(view.responses().items()))
+    lines.append(f"  responses: {responses or 'none yet'}")
+    lines.append(
+        f"  tokens: {spent.prompt:,} read ({spent.cached:,} cached), {spent.completion:,} written ({spent.reasoning:,} reasoning)"
+    )
+    lines.append(f"  cost: {progress.cost_text(spent.cost, spent.unpriced, spent.replies)}")
+    if running and done:
+        rate = view.tokens_since(time.time() - 60) / 60
+        lines.append(f"  last minute: {rate:,.0f} tokens/s")
+    if not running and done < rows:
+        lines.append(f"  go on: r1k-build --resume{_output(folder)}")
+    return "\n".join(lines)
+
+
+def run_export(words: Sequence[str]) -> int:
+    """Write the dataset folder again from its journal, without a single request."""
+    parser, options = _folder_argument("export", "Write the dataset folder again from its journal; asks nothing.", words)
+    folder = BuildFolder(Path(options.folder))
+    if not folder.holds_build:
+        raise UsageError(f"{folder.path} holds no build: start one with  r1k-build --output {folder.path}")
+    config = make_config(_given(options), saved_config(folder))
+    began = time.time()
+    with folder.lock():
+        journal = Journal(folder.journal, lambda line: _note(folder, line))
+        try:
+            report = write(folder, journal, config)
+        finally:
+            journal.close()
+    _say(summary(folder, report, time.time() - began))
+    return report.exit_code
+
+
+def _output(folder: BuildFolder) -> str:
+    return "" if folder.path == Path("r1k") else f" --output {folder.path}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  # the command's own output
+
+
+def _note(folder: BuildFolder, line: str) -> None:
+    print(f"r1k-build: {line}", file=sys.stderr, flush=True)  # noqa: T201  # a note beside the output
+    folder.log(line)
+
+

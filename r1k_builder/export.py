@@ -1,0 +1,689 @@
+"""The dataset folder: every configuration as Parquet, and the card that `load_dataset` finds them by.
+
+`write_dataset` reads the outcomes once, in source order, and stages the whole folder beside the old one; `install`
+then puts it in place so that a reader finds the old dataset or the new one. Memory is that of one chunk of rows plus
+some 200 bytes a pair, whatever the number of rows. The same outcomes give the same Parquet bytes.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import shlex
+import shutil
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import accumulate, chain, islice
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]  # httpx's or httpx2's
+from tokenizers import Tokenizer
+
+from r1k_builder.card import MARK, render_card
+from r1k_builder.config import BuildConfig
+from r1k_builder.errors import LocalError, UsageError
+from r1k_builder.pair import (
+    MIXED_SIZE,
+    NO_PAIR,
+    PROBE_SIZE,
+    ControlResponses,
+    PairIndex,
+    control_responses,
+    mixed_subset,
+    partners,
+    probe_subset,
+)
+from r1k_builder.schema import CHECKS, CheckResult, Example, Message, Outcome, PreferencePair, Provenance, RejectedRow, Verdict
+
+STRING = pa.string()
+TURNS = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
+VERDICT = pa.struct([(check, pa.struct([("status", STRING), ("reason", STRING)])) for check in CHECKS])
+PROVENANCE = pa.struct(
+    [(name, pa.int64() if info.annotation == (int | None) else STRING) for name, info in Provenance.model_fields.items()]
+)
+COLUMN_TYPES = {
+    "prompt": TURNS,
+    "completion": TURNS,
+    "chosen": TURNS,
+    "rejected": TURNS,
+    "num_tokens": pa.int32(),
+    "verdict": VERDICT,
+    "provenance": PROVENANCE,
+}
+"""Columns that are not strings."""
+
+
+def _schema(names: Iterable[str]) -> pa.Schema:
+    return pa.schema([(name, COLUMN_TYPES.get(name, STRING)) for name in names])
+
+
+EXAMPLES = _schema([
+    "id", "pair_id", "direction", "prompt", "completion", "question", "reasoning", "answer", "final_answer",
+    "reference_answer", "domain", "source_type", "teacher", "num_tokens", "verdict", "provenance",
+])  # fmt: skip
+PREFERENCES = _schema(PreferencePair.model_fields)
+PROBE_NAMES = [{"chosen": "preferred", "rejected": "dispreferred"}.get(name, name) for name in PREFERENCES.names]
+REJECTED = _schema(RejectedRow.model_fields)
+
+SCHEMAS = {
+    "reverse": EXAMPLES,
+    "reverse-verified": EXAMPLES,
+    "forward": EXAMPLES,
+    "forward-gemini": EXAMPLES,
+    "mixed": EXAMPLES,
+    "mixed-500": EXAMPLES,
+    "preference": PREFERENCES,
+    "preference-control": PREFERENCES,
+    "probe": pa.schema([field.with_name(name) for field, name in zip(PREFERENCES, PROBE_NAMES, strict=True)]),
+    "rejected": REJECTED,
+}
+"""The configurations in the card's order; the first that has rows is the default."""
+
+FEW_VALUES = [
+    "direction", "prompt.list.element.role", "completion.list.element.role", "chosen.list.element.role",
+    "rejected.list.element.role", "preferred.list.element.role", "dispreferred.list.element.role",
+    "domain", "source_type", "teacher", "check", "stage",
+    *(f"verdict.{check}.status" for check in CHECKS),
+    *(f"provenance.{name}" for name in PROVENANCE.names if name not in {"invert_key", "solve_key"}),
+]  # fmt: skip
+"""Columns worth a Parquet dictionary."""
+WITH_STATISTICS = ["id", "pair_id", "direction", "domain", "source_type", "num_tokens"]
+
+CHUNK_CHARACTERS = 8_000_000
+"""Text of the source rows that are in memory at once."""
+CHUNK_ROWS = 500
+GROUP_BYTES = 4_000_000
+GROUP_ROWS = 1_000
+"""A row group is written when it has so many bytes or rows; it ends with a chunk, so it can have more bytes."""
+TOKENIZED_AT_ONCE = 1_000_000
+"""Characters; an encoding takes some 100 bytes a token."""
+DISTINCT_NAMES = 200
+"""Distinct reasons or teachers that are counted apart; hosts' texts could otherwise grow the manifest without end."""
+
+CARD = "README.md"
+OURS = re.compile(r"train-\d{5}-of-\d{5}-[0-9a-f]{12}\.parquet")
+"""Names of the Parquet files that a later export may delete."""
+
+T = TypeVar("T")
+
+
+def write_dataset(outcomes: Iterable[Outcome], folder: Path, config: BuildConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Makes `folder` hold the dataset of `outcomes` (in source order, read once), whole or not at all.
+
+    Returns what the manifest says of it: `rows`, `rejections`, `teachers`, `configs`, `tokenizer`, `length_unit`,
+    `control`, `notes`. `facts` are `card.render_card`'s. The caller holds the folder's lock. Files that no export has
+    written stay as they are; a README.md that is not a card of ours is kept as README.md.orig. Raises LocalError where
+    the folder can't be written, and then leaves it as it was."""
+    with _told(folder), _staging(folder) as stage:
+        manifest = stage_dataset(outcomes, stage, config)
+        card = render_card(manifest, config, facts, folder.resolve().name)
+        (stage / CARD).write_text(card, encoding="utf-8")
+        install(stage, folder, manifest)
+    return manifest
+
+
+def stage_dataset(outcomes: Iterable[Outcome], stage: Path, config: BuildConfig) -> dict[str, Any]:
+    """Writes every configuration that has rows under `stage`, and returns the manifest's part."""
+    ruler, tally, index = load_ruler(config.tokenizer), _Tally(), PairIndex()
+    with _ConfigFiles(stage) as files, _Shelf(stage / "rows") as rows, _Shelf(stage / "responses") as responses:
+        for chunk in _chunks(outcomes, _outcome_weight):
+            tally.add(chunk)
+            pairs = _write_rows(chunk, ruler, index, files)
+            responses.extend(_contents(pairs["completion"]))
+            if config.control == "none":
+                files.write("mixed", pairs)
+            else:
+                rows.extend(batch.serialize() for batch in pairs.combine_chunks().to_batches(max_chunksize=1))
+        beside = partners(index, config.control)
+        if config.control != "none":
+            _write_mixed(beside, rows, files)
+        notes = _write_pairs(index, beside, responses, files)
+        configs = files.finish()
+    return {
+        **tally.counts(),
+        "configs": configs,
+        "tokenizer": ruler.tokenizer,
+        "length_unit": ruler.unit,
+        "control": config.control,
+        "notes": [*ruler.notes, *notes],
+    }
+
+
+# ----- the first pass: rows that need no other row
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A chunk's rows of one kind."""
+
+    examples: list[Example]
+    responses: list[int]
+    """Lengths of the assistant turns."""
+    table: pa.Table
+
+
+def _chunks(items: Iterable[T], weight: Callable[[T], int]) -> Iterator[list[T]]:
+    """`items` in lists of at most CHUNK_ROWS, each closed by the item that makes it weigh CHUNK_CHARACTERS."""
+    chunk: list[T] = []
+    total = 0
+    for item in items:
+        chunk.append(item)
+        total += weight(item)
+        if total >= CHUNK_CHARACTERS or len(chunk) >= CHUNK_ROWS:
+            yield chunk
+            chunk, total = [], 0
+    if chunk:
+        yield chunk
+
+
+def _outcome_weight(outcome: Outcome) -> int:
+    """Characters of the outcome's long texts."""
+    total = 0
+    for side in (outcome.forward, outcome.reverse, outcome.gemini):
+        if side is not None:
+            total += len(side.reasoning or "") + len(side.answer if isinstance(side, Example) else side.text)
+    return total
+
+
+def _write_rows(chunk: list[Outcome], ruler: "Ruler", index: PairIndex, files: "_ConfigFiles") -> pa.Table:
+    """Writes the chunk's rows and adds its accepted pairs to `index`; returns these pairs' rows, each forward row
+    before its reverse row."""
+    forward = _rows([outcome.forward for outcome in chunk if isinstance(outcome.forward, Example)], ruler)
+    reverse = _rows([outcome.reverse for outcome in chunk if isinstance(outcome.reverse, Example)], ruler)
+    sides = [side for outcome in chunk for side in (outcome.forward, outcome.reverse)]
+    files.write("reverse", reverse.table)
+    files.write("reverse-verified", _where(reverse.table, [_verified(example) for example in reverse.examples]))
+    files.write("forward", forward.table)
+    files.write("forward-gemini", _rows([outcome.gemini for outcome in chunk if outcome.gemini is not None], ruler).table)
+    files.write("rejected", _table(REJECTED, [side for side in sides if isinstance(side, RejectedRow)]))
+    return _accepted_pairs(
+        {outcome.source.pair_id for outcome in chunk if outcome.state == "accepted"}, forward, reverse, ruler, index
+    )
+
+
+def _rows(examples: list[Example], ruler: "Ruler") -> _Rows:
+    completions = [example.completion for example in examples]
+    responses = ruler.measure([turns[0]["content"] for turns in completions])
+    num_tokens: list[int | None] = [None] * len(examples)
+    if ruler.tokenizer:
+        prompts = ruler.measure([example.question for example in examples])
+        num_tokens = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+    return _Rows(examples, responses, _table(EXAMPLES, examples, completion=completions, num_tokens=num_tokens))
+
+
+def _verified(example: Example) -> bool:
+    return all(result.status != "fail" for result in example.verdict.values())
+
+
+def _accepted_pairs(accepted: set[str], forward: _Rows, reverse: _Rows, ruler: "Ruler", index: PairIndex) -> pa.Table:
+    ahead, back = (
+        [place for place, example in enumerate(rows.examples) if example.pair_id in accepted] for rows in (forward, reverse)
+    )
+    examples = [forward.examples[place] for place in ahead]
+    parts = [ruler.measure([getattr(example, part) for example in examples]) for part in ("question", "reasoning", "answer")]
+    for example, ahead_place, back_place, *lengths in zip(examples, ahead, back, *parts, strict=True):
+        index.append(
+            example.pair_id,
+            example.domain,
+            forward_row=sum(lengths),
+            forward_response=forward.responses[ahead_place],
+            reverse_response=reverse.responses[back_place],
+        )
+    order = chain.from_iterable(zip(ahead, (len(forward.examples) + place for place in back), strict=True))
+    return pa.concat_tables([forward.table, reverse.table]).take(pa.array(order, pa.int64()))
+
+
+@dataclass
+class _Tally:
+    """What the card and the manifest count, from the rows themselves."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    rejections: Counter[str] = field(default_factory=Counter)
+    forward_teachers: Counter[str] = field(default_factory=Counter)
+    reverse_teachers: Counter[str] = field(default_factory=Counter)
+
+    def add(self, chunk: list[Outcome]) -> None:
+        self.states.update(outcome.state for outcome in chunk)
+        for outcome in chunk:
+            for side, teachers in ((outcome.forward, self.forward_teachers), (outcome.reverse, self.reverse_teachers)):
+                if isinstance(side, Example):
+                    _count(teachers, side.teacher or "unknown")
+                elif side is not None:
+                    _count(self.rejections, f"{side.check}: {_reason_class(side.reason)}")
+
+    def counts(self) -> dict[str, Any]:
+        states = {state: self.states[state] for state in ("accepted", "rejected", "failed")}
+        return {
+            "rows": {"read": self.states.total(), **states},
+            "rejections": _most_common(self.rejections),
+            "teachers": {"forward": _most_common(self.forward_teachers), "reverse": _most_common(self.reverse_teachers)},
+        }
+
+
+def _count(counter: Counter[str], name: str) -> None:
+    counter[name if name in counter or len(counter) < DISTINCT_NAMES else "others"] += 1
+
+
+def _reason_class(reason: str) -> str:
+    """A reason up to its first colon, bracket or line's end: what it has in common with others of its kind."""
+    return re.split(r"[:(\n]", reason[:100], maxsplit=1)[0].strip()
+
+
+def _most_common(counter: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
+
+
+# ----- the second pass: pairs
+
+
+def _write_mixed(beside: Sequence[int], rows: "_Shelf", files: "_ConfigFiles") -> None:
+    """Writes `mixed` where the reverse rows are those of other pairs."""
+    places = ((2 * position, 2 * partner + 1) for position, partner in enumerate(beside) if partner != NO_PAIR)
+    for chunk in _chunks(places, lambda couple: rows.size(couple[0]) + rows.size(couple[1])):
+        batches = [pa.ipc.read_record_batch(rows.read(place), EXAMPLES) for place in chain.from_iterable(chunk)]
+        files.write("mixed", pa.Table.from_batches(batches, EXAMPLES))
+
+
+def _write_pairs(index: PairIndex, beside: Sequence[int], responses: "_Shelf", files: "_ConfigFiles") -> list[str]:
+    """Writes what is made of `mixed`, reading that back; returns what the card must say of it."""
+    joined = [position for position, partner in enumerate(beside) if partner != NO_PAIR]
+    subset, probe = mixed_subset(index, joined), probe_subset(index, joined)
+    control = control_responses(index, beside)
+    positions = iter(joined)
+    for mixed in files.read_back("mixed"):
+        couples = list(islice(positions, mixed.num_rows // 2))
+        preferences = _preferences(mixed)
+        files.write("mixed-500", _where(mixed, [position in subset for position in couples for _ in range(2)]))
+        files.write("preference", preferences)
+        in_probe = _where(preferences, [position in probe for position in couples for _ in range(2)])
+        files.write("probe", in_probe.rename_columns(PROBE_NAMES))
+        files.write("preference-control", _control_preferences(preferences, couples, control, responses))
+    return _pair_notes(len(index), len(joined), control.other_domain)
+
+
+def _preferences(mixed: pa.Table) -> pa.Table:
+    """The paper's two pairs of each couple, (x_f, y_f, y_r) and (x_r, y_r, y_f), from rows that alternate in direction."""
+    rejected = mixed["completion"].take(pa.array((place ^ 1 for place in range(mixed.num_rows)), pa.int64()))
+    columns = {"chosen": mixed["completion"], "rejected": rejected}
+    return pa.table([columns[name] if name in columns else mixed[name] for name in PREFERENCES.names], schema=PREFERENCES)
+
+
+def _control_preferences(preferences: pa.Table, couples: list[int], control: ControlResponses, responses: "_Shelf") -> pa.Table:
+    """`preferences` with another pair's response rejected; without the rows for which there is none."""
+    others = [(control.forward_prompts[position], control.reverse_prompts[position]) for position in couples]
+    places = [NO_PAIR if NO_PAIR in pair else place for pair in others for place in (2 * pair[0] + 1, 2 * pair[1])]
+    kept = _where(preferences, [place != NO_PAIR for place in places])
+    rejected = _assistant_turns([responses.read(place) for place in places if place != NO_PAIR])
+    return kept.set_column(kept.column_names.index("rejected"), "rejected", rejected)
+
+
+def _pair_notes(pairs: int, joined: int, other_domain: int) -> list[str]:
+    notes = []
+    if joined < pairs:
+        notes.append(
+            f"{pairs - joined} accepted pairs are alone in their domain, so no other forward row could be joined to them"
+        )
+    if 0 < joined < MIXED_SIZE:
+        notes.append(f"mixed-500 holds all {joined} pairs: there are fewer than {MIXED_SIZE}")
+    if 0 < joined < PROBE_SIZE:
+        notes.append(f"probe holds all {joined} pairs: there are fewer than {PROBE_SIZE}")
+    if other_domain:
+        notes.append(f"{other_domain} rows of preference-control take their rejected response from another domain")
+    return notes
+
+
+class _Shelf:
+    """Records in a scratch file, to be read in any order: 12 bytes of memory a record. A pair's forward record stands at
+    twice its position, its reverse record behind it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, path.open("w+b")
+        self._codec = pa.Codec("zstd", compression_level=1)
+        self._offsets, self._sizes = array("q", [0]), array("I")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._path.unlink()
+
+    def extend(self, records: Iterable[pa.Buffer]) -> None:
+        for record in records:
+            packed = self._codec.compress(record)
+            self._file.write(packed)
+            self._offsets.append(self._offsets[-1] + packed.size)
+            self._sizes.append(record.size)
+
+    def size(self, place: int) -> int:
+        """The record's bytes."""
+        return self._sizes[place]
+
+    def read(self, place: int) -> pa.Buffer:
+        start, stop = self._offsets[place : place + 2]
+        self._file.seek(start)
+        return self._codec.decompress(self._file.read(stop - start), self._sizes[place])
+
+
+# ----- columns
+
+
+def _table(schema: pa.Schema, rows: Sequence[object], **given: list[Any]) -> pa.Table:
+    """`rows` as a table of `schema`: each column from the attribute of its name, or from `given`."""
+    columns = (given.get(field.name) or [getattr(row, field.name) for row in rows] for field in schema)
+    arrays = [_array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Built column by column, which is many times faster than from one dict a row."""
+    if kind == TURNS:
+        return _turns(values)
+    if kind == VERDICT:
+        return _verdicts(values)
+    if kind == PROVENANCE:
+        return _struct(kind, [[getattr(value, name) for value in values] for name in kind.names])
+    return pa.array(values, kind)
+
+
+def _struct(kind: pa.StructType, columns: Iterable[list[Any]]) -> pa.StructArray:
+    arrays = [_array(values, field.type) for values, field in zip(columns, kind, strict=True)]
+    return pa.StructArray.from_arrays(arrays, fields=list(kind))
+
+
+def _turns(conversations: Sequence[list[Message]]) -> pa.ListArray:
+    offsets = pa.array([0, *accumulate(len(conversation) for conversation in conversations)], pa.int32())
+    messages = list(chain.from_iterable(conversations))
+    turns = _struct(TURNS.value_type, ([message["role"] for message in messages], [message["content"] for message in messages]))
+    return pa.ListArray.from_arrays(offsets, turns, type=TURNS)
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> pa.StructArray:
+    """A check that has left no result counts as not run."""
+    not_run = CheckResult(status="not-run")
+    checks = []
+    for check in VERDICT:
+        results = [verdict.get(check.name, not_run) for verdict in verdicts]
+        checks.append(_struct(check.type, ([result.status for result in results], [result.reason for result in results])))
+    return pa.StructArray.from_arrays(checks, fields=list(VERDICT))
+
+
+def _where(table: pa.Table, kept: list[bool]) -> pa.Table:
+    return table if all(kept) else table.filter(pa.array(kept, pa.bool_()))
+
+
+def _contents(conversations: pa.ChunkedArray) -> Iterator[pa.Buffer]:
+    """The text of each message, in UTF-8."""
+    return (text.as_buffer() for text in pc.struct_field(pc.list_flatten(conversations), "content"))
+
+
+def _assistant_turns(texts: Sequence[pa.Buffer]) -> pa.ListArray:
+    """One assistant turn for each text in UTF-8."""
+    offsets = pa.array(accumulate((text.size for text in texts), initial=0), pa.int32())
+    contents = pa.StringArray.from_buffers(len(texts), offsets.buffers()[1], pa.py_buffer(b"".join(texts)))
+    turns = pa.StructArray.from_arrays([pa.array(["assistant"] * len(texts), STRING), contents], fields=list(TURNS.value_type))
+    return pa.ListArray.from_arrays(pa.array(range(len(texts) + 1), pa.int32()), turns, type=TURNS)
+
+
+# ----- files
+
+
+class _ConfigFiles:
+    """One Parquet file for each configuration that gets rows, under `stage`."""
+
+    def __init__(self, stage: Path) -> None:
+        self._stage = stage
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self._waiting: dict[str, list[pa.Table]] = {}
+        self._rows: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def write(self, config: str, table: pa.Table) -> None:
+        """Adds rows; they wait in memory until they are enough for a row group."""
+        waiting = self._waiting.setdefault(config, [])
+        waiting.append(table)
+        self._rows[config] += table.num_rows
+        if sum(part.num_rows for part in waiting) >= GROUP_ROWS or sum(part.nbytes for part in waiting) >= GROUP_BYTES:
+            self._flush(config)
+
+    def _flush(self, config: str) -> None:
+        table = pa.concat_tables([SCHEMAS[config].empty_table(), *self._waiting.pop(config, [])])
+        if table.num_rows and config not in self._writers:
+            (self._stage / config).mkdir()
+            self._writers[config] = _writer(self._unnamed(config), SCHEMAS[config])
+        if table.num_rows:
+            self._writers[config].write_table(table, row_group_size=GROUP_ROWS)
+
+    def read_back(self, config: str) -> Iterator[pa.Table]:
+        """Closes the configuration's file and reads it, a row group at a time."""
+        self._flush(config)
+        if config in self._writers:
+            self._writers[config].close()
+            with pq.ParquetFile(self._unnamed(config)) as file:
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group, use_threads=False)
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Closes the files and names each by its digest; returns rows and files of every configuration, also without rows."""
+        for config in SCHEMAS:
+            self._flush(config)
+        for writer in self._writers.values():
+            writer.close()
+        return {
+            config: {"rows": self._rows[config], "files": [self._named(config)] if config in self._writers else []}
+            for config in SCHEMAS
+        }
+
+    def _unnamed(self, config: str) -> Path:
+        return self._stage / config / "train.parquet"
+
+    def _named(self, config: str) -> dict[str, Any]:
+        path = self._unnamed(config)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        named = path.rename(path.with_name(f"train-00000-of-00001-{digest[:12]}.parquet"))
+        return {"path": f"{config}/{named.name}", "sha256": digest, "bytes": named.stat().st_size}
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Every option that decides the bytes is named; long texts get neither dictionaries nor statistics."""
+    return pq.ParquetWriter(
+        path,
+        schema,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=FEW_VALUES,
+        write_statistics=WITH_STATISTICS,
+        data_page_size=1 << 20,
+        store_schema=True,
+    )
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """An empty folder to write in, on the same file system; gone afterwards, with what earlier exports left behind."""
+    build = folder / ".build"
+    build.mkdir(parents=True, exist_ok=True)
+    for stale in build.glob("export-*"):
+        shutil.rmtree(stale)
+    stage = build / f"export-{os.getpid()}"
+    stage.mkdir()
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EROFS: "it is on a read-only file system: mount it writable, or copy the folder to one",
+    errno.EACCES: "it is not yours to write in: change its permissions",
+    errno.EPERM: "it is not yours to write in: change its permissions",
+}
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Raises LocalError for what the user can mend about the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        again = f"r1k-build export {shlex.quote(str(folder))}"
+        raise LocalError(
+            f"can't write the dataset to {folder}: {REMEDIES[error.errno]}, then run `{again}` (it asks no teacher)"
+        ) from error
+
+
+# ----- into place
+
+
+def install(stage: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Puts a staged dataset in place of the folder's.
+
+    The card is the switch: until it is replaced it names the old files, which all still stand. The first card of a
+    folder goes ahead of its files, so that a folder left half-way does not load as if it were whole. Then the
+    Parquet files that no card names any more are deleted."""
+    paths = [file["path"] for entry in manifest["configs"].values() for file in entry["files"]]
+    for path in paths:
+        _sync(stage / path)
+    _sync(stage / CARD)
+    if not _has_card(folder):
+        place_card(stage, folder)
+    place_files(stage, folder, paths)
+    if (stage / CARD).exists():
+        place_card(stage, folder)
+    sweep(folder, paths)
+
+
+def place_files(stage: Path, folder: Path, paths: Iterable[str]) -> None:
+    """Moves the Parquet files in; they bear other names than those that are there, or have the same bytes."""
+    for path in paths:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (stage / path).replace(folder / path)
+        _sync((folder / path).parent)
+    _sync(folder)
+
+
+def place_card(stage: Path, folder: Path) -> None:
+    """Moves the card in; a README.md that is not ours is kept as README.md.orig."""
+    card, kept = folder / CARD, folder / f"{CARD}.orig"
+    if card.exists() and not _has_card(folder) and not kept.exists():
+        card.rename(kept)
+    (stage / CARD).replace(card)
+    _sync(folder)
+
+
+def sweep(folder: Path, paths: Iterable[str]) -> None:
+    """Deletes Parquet files that an earlier export has written and `paths` does not name, and folders left empty."""
+    kept = {folder / path for path in paths}
+    for config in SCHEMAS:
+        for path in (folder / config).glob("*.parquet"):
+            if OURS.fullmatch(path.name) and path not in kept:
+                path.unlink()
+        with suppress(OSError):  # it holds something, or was never there
+            (folder / config).rmdir()
+
+
+def _has_card(folder: Path) -> bool:
+    card = folder / CARD
+    return card.exists() and MARK.encode() in card.read_bytes()
+
+
+def _sync(path: Path) -> None:
+    """Waits until the file, or the folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ----- lengths
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """Measures texts, in tokens where there is a tokenizer, else in characters."""
+
+    tokenizer: dict[str, str] | None = None
+    """`name` and the `sha256` of its tokenizer.json."""
+    notes: tuple[str, ...] = ()
+    """Why lengths are characters, where they are."""
+    _encoder: Any = None
+
+    @property
+    def unit(self) -> str:
+        return "tokens" if self.tokenizer else "characters"
+
+    def measure(self, texts: Sequence[str]) -> list[int]:
+        """The length of each text, without special tokens of the tokenizer's own."""
+        if self._encoder is None:
+            return [len(text) for text in texts]
+        lengths: list[int] = []
+        start, total = 0, 0
+        for stop, text in enumerate(texts, start=1):
+            total += len(text)
+            if total >= TOKENIZED_AT_ONCE or stop == len(texts):
+                batch = self._encoder.encode_batch_fast(texts[start:stop], add_special_tokens=False)
+                lengths.extend(len(encoding) for encoding in batch)
+                start, total = stop, 0
+        return lengths
+
+
+def load_ruler(name: str) -> Ruler:
+    """The ruler for `--tokenizer NAME`: a Hub id, a folder, a tokenizer.json, or `none`.
+
+    Takes the Hub's cache where it can; a Hub that can't be reached costs one attempt of some seconds and is no error.
+    Raises UsageError for a tokenizer.json that is none."""
+    if name == "none":
+        return Ruler(notes=("num_tokens is null and lengths are characters, as no tokenizer was asked for",))
+    local = Path(name) / "tokenizer.json" if Path(name).is_dir() else Path(name)
+    try:
+        path = local if local.is_file() else _from_hub(name)
+    except HfHubHTTPError as error:
+        return _without_tokens(f"the Hub gives no tokenizer.json of {name} (status {error.response.status_code})")
+    except HFValidationError:
+        return _without_tokens(f"{name} holds no tokenizer.json and is no Hub id")
+    except (HTTPError, OSError):
+        return _without_tokens(f"the Hub, which has the tokenizer {name}, could not be reached")
+    content = path.read_bytes()
+    try:
+        encoder = Tokenizer.from_buffer(content)
+    except Exception as error:  # the library raises nothing narrower
+        raise UsageError(f"{path} can't be read as a tokenizer ({error}): name another with --tokenizer, or none") from error
+    encoder.no_truncation()
+    encoder.no_padding()
+    return Ruler({"name": name, "sha256": hashlib.sha256(content).hexdigest()}, (), encoder)
+
+
+def _without_tokens(reason: str) -> Ruler:
+    return Ruler(notes=(f"num_tokens is null and lengths are characters, as {reason}",))
+
+
+def _from_hub(name: str) -> Path:
+    """tokenizer.json of a Hub model, from the cache or downloaded. The first request is made by hand, since
+    `hf_hub_download` would repeat it for half a minute where there is no network."""
+    cached = try_to_load_from_cache(name, "tokenizer.json")
+    if isinstance(cached, str):
+        return Path(cached)
+    get_hf_file_metadata(hf_hub_url(name, "tokenizer.json"), timeout=5)
+    return Path(hf_hub_download(name, "tokenizer.json"))

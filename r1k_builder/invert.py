@@ -1,0 +1,410 @@
+"""Template 1: the teacher turns (question, answer) into a reverse question. The request, and the reading of its reply.
+
+The template asks for two labelled parts, "New Question" and "New Answer". Models wrap them in Markdown, JSON, tags,
+tables or another language, write them twice, and talk before, between and after; `parse` takes all of that. Every
+pattern here works in linear time: what it reads was written by a model, and may be of any size and shape.
+"""
+
+import hashlib
+import json
+import re
+from typing import NamedTuple
+
+from r1k_builder.config import TeacherConfig
+from r1k_builder.reply import format_failure, holds_control_token, unusable
+from r1k_builder.schema import Completion, ForwardExample, Rejection, Request, ReverseQuestion, clean_text
+
+# arXiv 2509.13079, A.1, verbatim; the line breaks inside a quoted string are the page's.
+TEMPLATE = """"role_definition":
+"You are an AI model tasked with generating a reflective thinking exercise. Given the following question and answer:"
+
+- Question: {question}
+- Answer: {answer}
+
+"instructions":
+"Your task is to reverse the roles of the question and answer. Transform the answer into a question that is thought-provoking and encourages deeper reflection. Similarly, convert the original question into a statement that serves as an insightful answer. Ensure that the new question remains reasonable and stimulates further inquiry, while the new answer is right to the question."
+
+"expected_output":
+- New Question:
+- New Answer:"""  # noqa: E501
+
+PROMPT_VERSION = "paper-invert-" + hashlib.sha256(TEMPLATE.encode()).hexdigest()[:12]
+
+_BEFORE, _BETWEEN, _AFTER = re.split(r"\{question\}|\{answer\}", TEMPLATE)
+
+
+def request(example: ForwardExample, teacher: TeacherConfig, sample: int = 0) -> Request:
+    """One user message: the template around question and whole solution, whose braces mean nothing to it."""
+    content = _BEFORE + example.question + _BETWEEN + example.solution + _AFTER
+    return Request(
+        stage="invert",
+        messages=({"role": "user", "content": content},),
+        model=teacher.canonical_model,
+        sampling=teacher.sampling,
+        sample=sample,
+    )
+
+
+def parse(completion: Completion) -> ReverseQuestion | Rejection:
+    """The last whole pair of new question and new answer; the last question where no pair is whole.
+
+    Only outer white space and decoration around the whole of a part is taken off it: inside, it is kept to the
+    character. Rejects what `unusable` does, and by the check `format`: `no-new-question` (no label to be found),
+    `empty-new-question` (a label and nothing under it), `refusal`, `control-token`.
+    """
+    if (rejection := unusable(completion)) is not None:
+        return rejection
+    text = completion.answer
+    parts = _table_parts(text) or _json_parts(text) or _labelled_parts(text)
+    if not any(part.kind == "question" for part in parts):
+        return format_failure("refusal" if _REFUSAL.match(text) else "no-new-question")
+    question, answer = _last_pair(parts)
+    if not question:
+        return format_failure("empty-new-question")
+    if holds_control_token(question) or holds_control_token(answer):
+        return format_failure("control-token")
+    return ReverseQuestion(question=question, answer=answer)
+
+
+class _Part(NamedTuple):
+    """What stands under one label of the reply; `kind` is `question` or `answer`."""
+
+    kind: str
+    text: str
+
+
+def _last_pair(parts: list[_Part]) -> tuple[str, str]:
+    """(question, answer) of the last pair that is whole, else of the last question there is."""
+    parts = [part for part in parts if not _is_blank(part.text)]
+    answer_first = bool(parts) and parts[0].kind == "answer" and parts[-1].kind == "question"
+    pairs = _pair(parts[::-1])[::-1] if answer_first else _pair(parts)
+    whole = [pair for pair in pairs if pair[1]]
+    return (whole or pairs or [("", "")])[-1]
+
+
+def _pair(parts: list[_Part]) -> list[tuple[str, str]]:
+    """Each question with the answer that comes next, or with an empty one."""
+    following = [*parts[1:], _Part("question", "")]
+    return [
+        (part.text, after.text if after.kind == "answer" else "")
+        for part, after in zip(parts, following, strict=False)
+        if part.kind == "question"
+    ]
+
+
+def _is_blank(text: str) -> bool:
+    """Whether a part says nothing, or is only a placeholder such as "[your question]"."""
+    return not text.strip(" .…_-*?:") or _PLACEHOLDER.fullmatch(text) is not None
+
+
+def _settle(kinds: list[str]) -> list[str | None]:
+    """What each label counts for; None: nothing. A bare "Question:" or "Answer:" counts where no "New …" is found.
+
+    Two bare questions are the original and the new one, in an order that nothing tells: then neither counts.
+    """
+    bare_question = "question" not in kinds and kinds.count("bare_question") == 1
+    bare_answer = "answer" not in kinds and (bare_question or "question" in kinds)
+    counts = {"bare_question": "question" if bare_question else None, "bare_answer": "answer" if bare_answer else None}
+    return [counts.get(kind, kind) for kind in kinds]
+
+
+# ---------------------------------------------------------------------------------------------- what a label looks like
+
+_BREAK = r"\n\r\v\f\x85\u2028\u2029"
+_SPACE = r"[ \t\u00a0\u202f\u3000]"
+_NEW = r"(?:new|reversed?|inverse|inverted|transformed|rewritten|revised)[ \t\u00a0_-]{0,2}"
+_QUESTION = "|".join(
+    (
+        rf"{_NEW}question",
+        r"新的?(?:问题|問題|题目|題目|提问)|新しい(?:質問|問題|問い)|새로?운?\ ?질문",
+        r"neue\ frage|nouvelle\ question|nueva\ pregunta|nuova\ domanda|nova\ (?:pergunta|quest[ãa]o)|nieuwe\ vraag",
+        r"новый\ вопрос|nowe\ pytanie|yeni\ soru|câu\ hỏi\ mới|سؤال\ جديد|السؤال\ الجديد|नया\ प्रश्न",
+    )
+)
+_ANSWER = "|".join(
+    (
+        rf"{_NEW}(?:answer|statement)",
+        r"新的?(?:答案|回答|解答)|新しい(?:回答|答え|解答|答案)|새로?운?\ ?(?:답변|대답|답)",
+        r"neue\ antwort|nouvelle\ réponse|nueva\ respuesta|nuova\ risposta|nova\ resposta|nieuw\ antwoord",
+        r"новый\ ответ|nowa\ odpowiedź|yeni\ (?:cevap|yanıt)|câu\ trả\ lời\ mới|إجابة\ جديدة|الإجابة\ الجديدة|नया\ उत्तर",
+    )
+)
+_REMARK = (
+    r"original[ _-]?(?:question|answer)|explanation|rationale|justification|reasoning|commentary|analysis"
+    r"|解释|说明|解析|erklärung|begründung|explication|explicación"
+)
+_WORDS = re.compile(
+    rf"""(?:(?<![A-Za-z])|(?<=\\n))
+         (?:(?P<question>{_QUESTION})|(?P<answer>{_ANSWER})|(?P<remark>{_REMARK})|(?P<note>notes?|comments?)
+           |(?P<bare_question>question)|(?P<bare_answer>answer))
+         (?![A-Za-z])""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_LEAD = re.compile(  # all that a line may hold before its label: bullets, numbers, headings, tags, emoji, a few set phrases
+    rf"""(?:\A|(?<=[{_BREAK}]))
+         (?:[^\w{_BREAK}]|_|\d{{1,2}}(?=[.):])|[A-Za-z](?=[.)])|</?\w{{1,10}}>|\\[a-z]{{4,12}}(?=\*?\{{)
+           |(?i:the|my|final|here\ is\ (?:the|my|a)|here's\ (?:the|my|a)|(?:step|part)\ \d|expected[ _]output|output)\b)*+\Z""",
+    re.VERBOSE,
+)
+_LEAD_CHARS = 80
+_END = re.compile(
+    rf"""{_SPACE}?(?:\([^(){_BREAK}]{{0,60}}\)|\#?\d{{1,2}}(?![\d.,]))?          # "New Question (reversed)", "New Question 2"
+         (?P<close></\w{{1,10}}>|[*_`"'”’»」』\]】>}}]{{0,6}})
+         {_SPACE}*+
+         (?:(?P<colon>(?:is{_SPACE}*+)?[:：﹕])|(?P<pipe>\|)|[-–—=](?={_SPACE})|(?=[{_BREAK}]|\Z)|(?<=[>\]】}}]))
+         (?:\*{{1,3}}(?=\s|\Z))?""",
+    re.VERBOSE,
+)
+_OPENED = re.compile(r"(\*{1,3}|_{1,3}|`|[\"'“‘«「『\[【]|<\w{1,10}>|\\[a-z]{4,12}\*?\{)\Z")
+_CLOSER = {"“": "”", "‘": "’", "«": "»", "「": "」", "『": "』", "[": "]", "【": "】"}
+
+
+class _Label(NamedTuple):
+    kind: str
+    """A group of `_WORDS`."""
+    start: int
+    """Where the label's line begins: what stands before belongs to the part before."""
+    end: int
+    """Where its part begins."""
+    opened: str = ""
+    """Decoration that the part still has to close, as in `**New Question: …**`; `|` in the row of a table."""
+    in_line: bool = False
+    """Whether other text stands before it on its line."""
+
+
+def _label(text: str, words: re.Match[str]) -> _Label | None:
+    """The label that `words` are, or None where they are just words: nothing ends a label there, or prose leads to it."""
+    start, end = words.span()
+    kind, window = str(words.lastgroup), max(0, start - _LEAD_CHARS)
+    if text[end : end + 1] == ">" and text[window:start].endswith("<"):
+        return _Label(kind, start - 1, end + 1, f"<{words[0]}>")
+    if (after := _END.match(text, end)) is None:
+        return None
+    lead = _LEAD.search(text[window:start])
+    if lead is None or (lead.start() == 0 and window > 0):
+        plain = after["colon"] is not None and not words[0][0].islower() and text[start - 1] not in "\"'“‘`"
+        return _Label(kind, start, after.end(), in_line=True) if plain and kind in ("question", "answer") else None
+    if lead[0].endswith("</"):
+        return None
+    start, end, opened = window + lead.start(), after.end(), "|" if after["pipe"] else ""
+    if not opened and (mark := _OPENED.search(lead[0])) is not None and (closer := _closer(mark[0])) not in after["close"]:
+        closes_here = text.startswith(closer, end)
+        end, opened = (end + len(closer), "") if closes_here else (end, mark[0])
+    return _Label(kind, start, end, opened)
+
+
+def _closer(opened: str) -> str:
+    if opened.startswith("<"):
+        return "</" + opened[1:]
+    return "}" if opened.endswith("{") else _CLOSER.get(opened, opened)
+
+
+# -------------------------------------------------------------------------------------------------- a reply with labels
+
+_FENCE = re.compile(r"^[ \t]*+(?:```|~~~)[^\n]*+", re.MULTILINE)
+_RULE = re.compile(r"^[ \t]*+(?:-{3,}+|\*{3,}+|_{3,}+|={3,}+)[ \t\r]*+$", re.MULTILINE)
+_BLOCK_TAG = r"</?(?:br|p|div|li|ul|ol|hr|td|tr)\s?/?>"
+_HEAD = re.compile(rf"(?:\s|{_BLOCK_TAG}|(?:---|\*\*\*|___|===)[-*_=]*+[ \t\r]*+(?=\n|\Z))*+")
+_TAIL = re.compile(rf"(?:{_BLOCK_TAG}|(?:\\n){{1,4}})\Z")
+_WRAPPERS = (
+    *((mark, mark) for mark in ("**", "__", "*", "_", "`", '"', "'")),
+    *((opened, closed) for opened, closed in _CLOSER.items() if opened not in "[【"),
+    *((f"<{tag}>", f"</{tag}>") for tag in ("b", "strong", "em", "i", "u", "span")),
+)
+_MOST_LAYERS = 6
+"""Layers of decoration that are taken off; a bound, so that a reply of nothing else takes no quadratic time."""
+
+
+def _labelled_parts(text: str) -> list[_Part]:
+    """The parts of a reply whose labels stand in the text: from each label to the next, or to a remark on the exercise."""
+    found = _own_lines([label for words in _WORDS.finditer(text) if (label := _label(text, words)) is not None])
+    kinds = _settle([label.kind for label in found])
+    parts: list[_Part] = []
+    next_kind, next_part = "", len(text)
+    next_remark = next_note = next_part
+    for label, kind in zip(reversed(found), reversed(kinds), strict=True):
+        if kind == "remark":
+            next_remark = next_note = label.start
+        elif kind == "note":
+            next_note = label.start
+        elif kind is not None:
+            ends_pair = kind == "answer" or next_kind != "answer"
+            end = next_note if kind == "answer" else next_remark if ends_pair else next_part
+            parts.append(_Part(kind, _part_text(text[label.end : end], label.opened, ends_pair)))
+            next_kind, next_part = kind, label.start
+            next_remark = next_note = next_part
+    return parts[::-1]
+
+
+def _own_lines(labels: list[_Label]) -> list[_Label]:
+    """`labels` without those inside a line, where labels stand on lines of their own.
+
+    An answer's label is kept inside a line that no answer on a line of its own follows ("New Question: … New Answer: …").
+    """
+    if not any(label.kind == "question" and not label.in_line for label in labels):
+        return labels
+    kept: list[_Label] = []
+    next_kind = ""
+    for label in reversed(labels):
+        if not label.in_line:
+            kept.append(label)
+            next_kind = label.kind if label.kind in ("question", "answer") else next_kind
+        elif label.kind == "answer" and next_kind != "answer":
+            kept.append(label)
+            next_kind = "answer"
+    return kept[::-1]
+
+
+def _part_text(text: str, opened: str, ends_pair: bool) -> str:
+    """A part without what surrounds it: commentary after the pair, the label's open decoration, layers of its own."""
+    on_own_line = text.lstrip(" \t")[:1] in ("\n", "\r", "\u2028")
+    if opened == "|":
+        text = text.strip().partition("\n")[0].rstrip().removesuffix("|")
+    elif opened.startswith("<") and _WORDS.search(opened):
+        text = text.partition(_closer(opened))[0]
+    if ends_pair:
+        text = _before_commentary(text)
+    text = _closed(_unquoted(text.strip()), opened)
+    if on_own_line and text[:2] in ("- ", "* ", "+ ", "• ") and f"\n{text[:2]}" not in text:
+        text = text[2:]
+    for _ in range(_MOST_LAYERS):
+        text, before = _without_layer(text.strip()), text
+        if text == before:
+            break
+    return text
+
+
+def _before_commentary(text: str) -> str:
+    """`text` up to a horizontal rule, or to the end of a code fence that began before the label."""
+    if (rule := _RULE.search(text, _HEAD.match(text).end())) is not None:  # type: ignore[union-attr]  # matches always
+        text = text[: rule.start()]
+    fences = list(_FENCE.finditer(text))
+    if len(fences) % 2 == 0:
+        return text
+    return text[: fences[-1].start()] if text[: fences[-1].start()].strip() else text[fences[-1].end() :]
+
+
+def _unquoted(text: str) -> str:
+    """`text` without the `>` of a blockquote, where every line has one; the label may have taken the first."""
+    lines = text.splitlines(keepends=True)
+    if not all(line.startswith(">") or not line.strip() for line in lines[1:]) or not (len(lines) > 1 or text.startswith(">")):
+        return text
+    return "".join(line.removeprefix(">").removeprefix(" ") if line.startswith(">") else line for line in lines).strip()
+
+
+def _closed(text: str, opened: str) -> str:
+    """`text` without the closing decoration that its label has opened."""
+    closer = _closer(opened)
+    if not opened or not text.endswith(closer):
+        return text
+    is_owed = (
+        text.count(closer) % 2 == 1
+        if closer == opened
+        else text.count(closer) > text.count(opened[-1:] if closer == "}" else opened)
+    )
+    return text[: -len(closer)] if is_owed else text
+
+
+def _without_layer(text: str) -> str:
+    """`text` without its outermost decoration: rules and block tags at its ends, a fence or quotes around the whole."""
+    text = _HEAD.sub("", text, count=1)
+    if (tail := _TAIL.search(text, max(0, len(text) - 20))) is not None:
+        text = text[: tail.start()]
+    body, _, last_line = text.rpartition("\n")
+    if _RULE.fullmatch(last_line):
+        return body
+    if text.startswith("```") and last_line.strip() == "```" and len(_FENCE.findall(text)) == 2:
+        return body.partition("\n")[2]
+    for opened, closed in _WRAPPERS:
+        if text.startswith(opened) and text.endswith(closed) and len(text) > len(opened) + len(closed):
+            inner = text[len(opened) : -len(closed)]
+            if (opened not in inner and closed not in inner) or (opened == '"' and _QUOTES_NEST.match(inner)):
+                return inner
+    return text
+
+
+_QUOTES_NEST = re.compile(r'[^"]*+(?<=[\s(])"')
+"""Whether the first quotation mark in a text opens: then a pair around the whole text belongs together."""
+
+
+# ------------------------------------------------------------------------------------------------- a reply in a table
+
+_TABLE = re.compile(
+    rf"""^[ \t]*+\|?+[ \t*_]*+(?:{_QUESTION})[ \t*_]*+\|[ \t*_]*+(?:{_ANSWER})[ \t*_]*+\|?+[ \t\r]*+\n
+         [ \t:|\r-]++\n
+         [ \t]*+(?P<row>[^\n]*+)""",
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
+_CELLS = (re.compile(r"(?<!\\)\|"), re.compile(r"(?<=[ \t])\|(?=[ \t])"))
+
+
+def _table_parts(text: str) -> list[_Part]:
+    """The two cells under a heading row of both labels; a part without text where bars in the mathematics hide the cells."""
+    if (table := _TABLE.search(text)) is None:
+        return []
+    row = table["row"].strip().removeprefix("|").removesuffix("|")
+    for bar in _CELLS:
+        if len(cells := bar.split(row)) == 2:
+            return [_Part(kind, _part_text(cell, "", False)) for kind, cell in zip(("question", "answer"), cells, strict=True)]
+    return [_Part("question", "")]
+
+
+# --------------------------------------------------------------------------------------------------- a reply in JSON
+
+_JSON_START = re.compile(r"\s*+(?:```\w*+\s*+)?+[\[{]")
+_JSON_PAIR = re.compile(
+    rf"""\"(?:(?P<question>{_QUESTION})|(?P<answer>{_ANSWER})|(?P<bare_question>question)|(?P<bare_answer>answer))\"\s*+:\s*+
+         (?:\"(?P<string>(?:[^"\\]++|\\(?:.|\Z)
+                |\"(?!\s*+(?:[}}\]]|,\s*+(?:[}}\]]|\"[^"\n]{{1,60}}\"\s*+:)|```|\Z)|[ \t]*+,?[ \t]*+[\r\n]))*+)
+           |(?P<scalar>[-+\w.]{{1,60}}+))""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_ESCAPE = re.compile(
+    r"""\\(?: (?P<command>[bf][a-z]|(?: n(?:abla|eq|eg|otin|mid|exists|leq|geq)
+                                      | r(?:ho|ight|angle|ceil|floor|m|vert)
+                                      | t(?:ext[a-z]*|imes|heta|au|frac|ilde|riangle[a-z]*|herefore|anh?|op))(?![a-z]))
+            | (?P<doubtful>(?:nu|ne|ni|not|to)(?![a-z]))
+            | (?P<valid>["\\/bfnrt]|u[0-9a-fA-F]{4})
+            | (?P<invalid>.|\Z))""",
+    re.VERBOSE | re.DOTALL,
+)
+_UNESCAPED = {'"': '"', "n": "\n", "r": "\r", "t": "\t"}
+
+
+def _json_parts(text: str) -> list[_Part]:
+    """The parts of a reply in JSON, whole or not, read key by key: what models write as JSON is often none.
+
+    The keys "question" and "answer" count only where the reply begins as JSON.
+    """
+    pairs = list(_JSON_PAIR.finditer(text))
+    if _JSON_START.match(text) is None:
+        pairs = [pair for pair in pairs if pair["question"] or pair["answer"]]
+    kinds = _settle(
+        [next(kind for kind in ("question", "answer", "bare_question", "bare_answer") if pair[kind]) for pair in pairs]
+    )
+    return [
+        _Part(kind, _part_text(_json_text(pair["string"] or pair["scalar"] or ""), "", False))
+        for pair, kind in zip(pairs, kinds, strict=True)
+        if kind is not None
+    ]
+
+
+def _json_text(string: str) -> str:
+    """The text of a JSON string's inside; one whose LaTeX nobody has escaped keeps its backslashes."""
+    escapes = list(_ESCAPE.finditer(string))
+    if any(escape["command"] or escape["invalid"] is not None for escape in escapes):
+        return _ESCAPE.sub(lambda escape: _UNESCAPED.get(escape["valid"] or "", escape[0]), string)
+    escaped = _BARE_QUOTE.sub(lambda found: found[1] or '\\"', string)
+    return clean_text(json.loads(f'"{escaped}"', strict=False))
+
+
+_BARE_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
+
+_REFUSAL = re.compile(
+    r"""\W{0,20}(?:i(?:['’]m|\ am)\ (?:sorry|unable|not\ able)|sorry\b|i\ apologi[sz]e|i\ can(?:['’]t|not|\ not)\b|as\ an\ ai\b
+                 |抱歉|对不起|很抱歉|我无法)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(
+    r"[\[<({][^\[\]<>(){}]{0,120}\b(?:question|answer|statement)\b[^\[\]<>(){}]{0,120}[\]>)}]", re.IGNORECASE
+)

@@ -1,0 +1,454 @@
+"""The durable record of everything asked and answered: one SQLite file (WAL) in the output folder's `.build/`.
+
+    source    the rows read, in order: what a resume or an export needs no source for
+    request   canonical JSON of each request, under its SHA-256
+    attempt   written before a request is sent
+    reply     the raw bytes that came back, written before they are parsed, priced or judged
+    ledger    tokens and cost of each reply: derived, recomputed where it is missing
+    settled   rows whose flow has ended: derived, spares a resume the re-reading
+
+An attempt without a reply was in flight when its run ended. Writes are grouped: an operation waits at most
+`GROUP_WAIT` for company, then the group is committed (fsync) off the event loop.
+"""
+
+import asyncio
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from r1k_builder.errors import LocalError
+from r1k_builder.schema import ForwardExample, Request, Usage
+
+GROUP_WAIT = 0.01
+"""Seconds that a group waits for more operations; with the commit itself well under the promised 50 ms."""
+
+BALLAST_PER_SLOT = 128 * 1024
+"""Bytes set aside per request in flight, so that a full disk can't cost an answer that is on its way."""
+
+MAYBE_BILLED = ("timeout", "cut")
+"""Errors after which the host may have worked, and billed, all the same."""
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS source (position INTEGER PRIMARY KEY, pair_id TEXT NOT NULL UNIQUE, example TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS run (id INTEGER PRIMARY KEY, began REAL NOT NULL, ended REAL, outcome TEXT);
+CREATE TABLE IF NOT EXISTS request (key TEXT PRIMARY KEY, stage TEXT NOT NULL, content TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS attempt (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, key TEXT NOT NULL, pair_id TEXT NOT NULL,
+    host TEXT NOT NULL, model TEXT NOT NULL, sent REAL NOT NULL, most INTEGER);
+CREATE TABLE IF NOT EXISTS reply (attempt INTEGER PRIMARY KEY, received REAL NOT NULL, status INTEGER NOT NULL,
+    error TEXT, checksum INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger (attempt INTEGER PRIMARY KEY, model TEXT, prompt INTEGER, cached INTEGER, completion INTEGER,
+    reasoning INTEGER, cost INTEGER);
+CREATE TABLE IF NOT EXISTS settled (pair_id TEXT PRIMARY KEY, flow TEXT NOT NULL, state TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS attempt_key ON attempt (key);
+"""
+PRIMARY = ("meta", "source", "run", "request", "attempt", "reply")
+"""The tables that hold more than can be derived."""
+
+
+class RawReply(NamedTuple):
+    """A reply of status 200 as it came, with what provenance needs."""
+
+    attempt: int
+    host: str
+    model: str
+    body: bytes
+
+
+class Spent(NamedTuple):
+    """Sums over the ledger. Costs are in picodollars (1e-12 $), so that every price is a whole number a token."""
+
+    replies: int
+    prompt: int
+    cached: int
+    completion: int
+    reasoning: int
+    cost: int
+    unpriced: int
+    """Replies without a known cost: usage missing, or price unknown."""
+
+
+class Lost(NamedTuple):
+    """Attempts that were sent and have no reply."""
+
+    attempts: int
+    most: int
+    """What they may have cost, at worst, in picodollars."""
+
+
+@dataclass
+class _Group:
+    """Operations that are committed together."""
+
+    operations: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    error: LocalError | None = None
+
+
+class JournalView:
+    """A journal opened for reading alone, also while a build writes it. Raises LocalError where it can't be opened."""
+
+    def __init__(self, path: Path, note: Callable[[str], None] = lambda _: None) -> None:
+        self.path = path
+        self._note = note
+        self._db = _connect(path, read_only=True)
+
+    def get(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def source_length(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM source").fetchone()[0])
+
+    def examples(self, limit: int | None = None, unless_settled: str | None = None) -> Iterator[ForwardExample]:
+        """The first `limit` source rows in order, without those settled under the flow `unless_settled`."""
+        after = -1
+        query = (
+            "SELECT position, example FROM source WHERE position > ? AND position < ? AND NOT EXISTS"
+            " (SELECT 1 FROM settled WHERE settled.pair_id = source.pair_id AND settled.flow = ?) ORDER BY position LIMIT 64"
+        )
+        while rows := self._db.execute(query, (after, limit or 2**62, unless_settled)).fetchall():
+            for after, content in rows:  # noqa: B007  # the next page starts after this one's last row
+                yield ForwardExample.model_validate_json(content)
+
+    def example(self, pair_id: str) -> ForwardExample:
+        (content,) = self._db.execute("SELECT example FROM source WHERE pair_id = ?", (pair_id,)).fetchone()
+        return ForwardExample.model_validate_json(content)
+
+    def replies(self, key: str) -> list[RawReply]:
+        """Every sound reply of status 200 to the request `key`, oldest first. A damaged one is named and left out."""
+        query = (
+            "SELECT attempt.id, host, model, checksum, body FROM attempt JOIN reply ON reply.attempt = attempt.id"
+            " WHERE key = ? AND status = 200 ORDER BY attempt.id"
+        )
+        found = []
+        for number, host, model, checksum, body in self._db.execute(query, (key,)):
+            if zlib.crc32(body) == checksum:
+                found.append(RawReply(number, host, model, body))
+            else:
+                self._note(f"{self.path}: the reply to attempt {number} is damaged; its request counts as unanswered")
+        return found
+
+    def unentered(self) -> Iterator[RawReply]:
+        """Replies that a crash kept out of the ledger."""
+        missing = "SELECT attempt FROM reply WHERE status = 200 AND attempt NOT IN (SELECT attempt FROM ledger)"
+        query = "SELECT id, host, model, body FROM attempt JOIN reply ON reply.attempt = id WHERE id = ?"
+        for (attempt,) in self._db.execute(missing).fetchall():
+            yield RawReply(*self._db.execute(query, (attempt,)).fetchone())
+
+    def spent(self, stage: str | None = None) -> Spent:
+        query = (
+            "SELECT count(*), coalesce(sum(prompt), 0), coalesce(sum(cached), 0), coalesce(sum(completion), 0),"
+            " coalesce(sum(reasoning), 0), coalesce(sum(cost), 0), coalesce(sum(cost IS NULL), 0) FROM ledger"
+        )
+        if stage is not None:
+            query += " JOIN attempt ON attempt.id = ledger.attempt JOIN request USING (key) WHERE stage = ?"
+        return Spent(*self._db.execute(query, () if stage is None else (stage,)).fetchone())
+
+    def lost(self, run: int | None = None) -> Lost:
+        """Attempts (of one run) without a reply, or given up or cut off while it came: they may have been billed."""
+        query = (
+            "SELECT count(*), coalesce(sum(most), 0) FROM attempt LEFT JOIN reply ON reply.attempt = attempt.id"
+            f" WHERE (reply.attempt IS NULL OR error IN {MAYBE_BILLED})"  # noqa: S608  # a constant of ours
+        )
+        if run is None:
+            return Lost(*self._db.execute(query).fetchone())
+        return Lost(*self._db.execute(query + " AND run = ?", (run,)).fetchone())
+
+    def spent_at_most(self) -> int:
+        """Picodollars that are spent for certain, plus the worst of what is lost or came without usage."""
+        query = "SELECT coalesce(sum(coalesce(most, 0)), 0) FROM ledger JOIN attempt ON id = ledger.attempt WHERE cost IS NULL"
+        (unpriced,) = self._db.execute(query).fetchone()
+        return self.spent().cost + self.lost().most + int(unpriced)
+
+    def refusals(self, key: str) -> list[bytes]:
+        """The bodies of every 400 and 422 to the request `key`, oldest first."""
+        query = "SELECT body FROM attempt JOIN reply ON reply.attempt = id WHERE key = ? AND status IN (400, 422) ORDER BY id"
+        return [body for (body,) in self._db.execute(query, (key,))]
+
+    def states(self, flow: str) -> dict[str, int]:
+        """How many rows are settled in each state under `flow`."""
+        return dict(self._db.execute("SELECT state, count(*) FROM settled WHERE flow = ? GROUP BY state", (flow,)))
+
+    def returned_models(self) -> dict[str, int]:
+        """Replies per model that the hosts say has answered."""
+        query = "SELECT coalesce(model, 'unnamed'), count(*) FROM ledger GROUP BY 1 ORDER BY 1"
+        return dict(self._db.execute(query))
+
+    def tokens_since(self, moment: float) -> int:
+        """Completion tokens that came in after `moment` (epoch seconds)."""
+        query = "SELECT coalesce(sum(completion), 0) FROM ledger JOIN reply USING (attempt) WHERE received > ?"
+        return int(self._db.execute(query, (moment,)).fetchone()[0])
+
+    def runs(self) -> list[tuple[int, float, float | None, str | None]]:
+        """Number, begin, end (epoch seconds) and outcome of each run."""
+        return list(self._db.execute("SELECT id, began, ended, outcome FROM run ORDER BY id"))
+
+    def responses(self) -> dict[str, int]:
+        """How many attempts ended how: `ok`, an HTTP status, or the name of what happened."""
+        query = (
+            "SELECT CASE WHEN error IS NOT NULL THEN error WHEN status = 200 THEN 'ok' ELSE status END, count(*)"
+            " FROM reply GROUP BY 1"
+        )
+        return {str(name): count for name, count in self._db.execute(query)}
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class Journal(JournalView):
+    """The journal of one build, open for writing. Its folder's lock must be held.
+
+    `sent` and `received` return once their record is durable. Raises LocalError where the disk is full or read-only.
+    """
+
+    def __init__(self, path: Path, note: Callable[[str], None] = lambda _: None) -> None:
+        self._writer = _open_sound(path, note)
+        super().__init__(path, note)
+        self.full = False
+        """The disk is full: what is in flight can still be written (into the ballast's space), nothing new may be sent."""
+        self._pending = _Group()
+        self._committing: asyncio.Task[None] | None = None
+        self._last = int(self._db.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
+        self.run = 0
+
+    def set(self, name: str, value: str) -> None:
+        self._now([("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))])
+
+    def add_source(self, start: int, examples: Iterable[ForwardExample]) -> int:
+        """Append source rows from position `start`; return how many came. A row already there is written anew."""
+        count = 0
+        batch: list[tuple[str, tuple[Any, ...]]] = []
+        for count, example in enumerate(examples, 1):  # the count is the result
+            content = example.model_dump_json(exclude_defaults=True)
+            position = start + count - 1
+            batch.append(("INSERT OR REPLACE INTO source VALUES (?, ?, ?)", (position, example.pair_id, content)))
+            if len(batch) == 1000:
+                self._now(batch)
+                batch = []
+        self._now(batch)
+        return count
+
+    def truncate_source(self, length: int) -> None:
+        """Forget the source rows from position `length` on; no reply is touched."""
+        self._now([("DELETE FROM source WHERE position >= ?", (length,))])
+
+    def begin_run(self) -> Lost:
+        """Open a run and return what the run before it left in flight."""
+        (previous,) = self._db.execute("SELECT coalesce(max(id), 0) FROM run").fetchone()
+        self.run = previous + 1
+        self._now([("INSERT INTO run (id, began) VALUES (?, ?)", (self.run, time.time()))])
+        return self.lost(previous)
+
+    def end_run(self, outcome: str) -> None:
+        self._now([("UPDATE run SET ended = ?, outcome = ? WHERE id = ?", (time.time(), outcome, self.run))])
+
+    def next_attempt(self) -> int:
+        """A number for an attempt that is about to be made."""
+        self._last += 1
+        return self._last
+
+    async def sent(self, attempt: int, request: Request, pair_id: str, host: str, model: str, most: int | None) -> None:
+        """Record that `request` is about to be sent, and may cost `most` picodollars; return once that is durable."""
+        if self.full:
+            raise _disk_full(self.path)
+        self._later("INSERT OR IGNORE INTO request VALUES (?, ?, ?)", request.key, request.stage, request.canonical)
+        row = (attempt, self.run, request.key, pair_id, host, model, time.time(), most)
+        await self._durable("INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
+
+    async def received(self, attempt: int, status: int, body: bytes, error: str | None = None) -> None:
+        """Record what came back, before anyone reads it. `status` 0: no HTTP response; `error` names what happened."""
+        row = (attempt, time.time(), status, error, zlib.crc32(body), body)
+        await self._durable("INSERT INTO reply VALUES (?, ?, ?, ?, ?, ?)", *row)
+
+    def enter(self, attempt: int, model: str | None, usage: Usage, cost: int | None) -> None:
+        """Put a reply's model, tokens and cost (picodollars; None: unknown) into the ledger, with the next group."""
+        tokens = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.reasoning_tokens)
+        self._later("INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?)", attempt, model, *tokens, cost)
+
+    def settle(self, pair_id: str, flow: str, state: str) -> None:
+        """Remember, with the next group, that the row's flow has ended."""
+        self._later("INSERT OR REPLACE INTO settled VALUES (?, ?, ?)", pair_id, flow, state)
+
+    def unsettle(self, pair_id: str) -> None:
+        """The row is owed again: a reply that it rested on can't be read any more."""
+        self._now([("DELETE FROM settled WHERE pair_id = ?", (pair_id,))])
+
+    def set_aside(self, slots: int) -> None:
+        """Set room aside on disk for the answers of `slots` requests in flight. Raises LocalError on a full disk."""
+        space = os.statvfs(self.path.parent)
+        size = min(slots * BALLAST_PER_SLOT, space.f_bavail * space.f_frsize // 4)
+        with (self.path.parent / "ballast").open("wb") as file:
+            if size:
+                os.posix_fallocate(file.fileno(), 0, size)
+
+    async def flush(self) -> None:
+        """Return once everything written so far is durable."""
+        while self._committing is not None:
+            await asyncio.shield(self._committing)
+
+    def close(self) -> None:
+        """Close the file, its WAL folded in."""
+        (self.path.parent / "ballast").unlink(missing_ok=True)
+        super().close()
+        self._writer.close()
+
+    async def _durable(self, statement: str, *values: Any) -> None:
+        group = self._later(statement, *values)
+        await group.done.wait()
+        if group.error is not None:
+            raise group.error
+
+    def _later(self, statement: str, *values: Any) -> _Group:
+        self._pending.operations.append((statement, values))
+        if self._committing is None:
+            self._committing = asyncio.get_running_loop().create_task(self._commit_groups())
+        return self._pending
+
+    async def _commit_groups(self) -> None:
+        try:
+            while self._pending.operations:
+                await asyncio.sleep(GROUP_WAIT)
+                group, self._pending = self._pending, _Group()
+                try:
+                    await self._commit(group.operations)
+                except sqlite3.Error as error:
+                    group.error = local_error(error, self.path)
+                group.done.set()
+        finally:
+            self._committing = None
+
+    async def _commit(self, operations: list[tuple[str, tuple[Any, ...]]]) -> None:
+        """One transaction. Statements run here and only the fsync in a thread: a thread that came back to the
+        interpreter after each statement would wait for it each time."""
+        try:
+            self._execute(operations)
+            await asyncio.to_thread(self._writer.execute, "COMMIT")
+        except sqlite3.OperationalError as error:
+            self._roll_back()
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL or self.full:
+                raise
+            self.full = True
+            (self.path.parent / "ballast").unlink(missing_ok=True)
+            self._execute(operations)
+            await asyncio.to_thread(self._writer.execute, "COMMIT")
+
+    def _execute(self, operations: list[tuple[str, tuple[Any, ...]]]) -> None:
+        self._writer.execute("BEGIN IMMEDIATE")
+        for statement, values in operations:
+            self._writer.execute(statement, values)
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+
+    def _now(self, operations: list[tuple[str, tuple[Any, ...]]]) -> None:
+        """Commit at once, outside the event loop's groups."""
+        try:
+            self._execute(operations)
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise local_error(error, self.path) from None
+
+
+def local_error(error: sqlite3.Error, path: Path) -> LocalError:
+    """SQLite's error as a sentence that says what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return _disk_full(path)
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return LocalError(f"{path} can't be written: give yourself write permission there, or choose another --output")
+    return LocalError(f"{path}: {error}; check the disk, then go on with r1k-build --resume")
+
+
+def _disk_full(path: Path) -> LocalError:
+    return LocalError(f"the disk that holds {path.parent.parent} is full: free some space, then type r1k-build --resume")
+
+
+def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    uri = path.absolute().as_uri() + ("?mode=ro" if read_only else "")
+    try:
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+        if not read_only:
+            db.execute("PRAGMA page_size = 8192")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")  # an answer counts as ours only when it would survive a power cut
+            db.execute("PRAGMA wal_autocheckpoint = 4096")
+            db.execute("PRAGMA cache_size = -16384")
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise
+        raise local_error(error, path) from None
+    return db
+
+
+# -- damage --------------------------------------------------------------------------------------------------------
+
+
+def _open_sound(path: Path, note: Callable[[str], None]) -> sqlite3.Connection:
+    """Open the journal; where pages are damaged, name them and go on with a copy of all that can be read."""
+    existed = path.exists()
+    try:
+        db = _connect(path)
+        finding = db.execute("PRAGMA quick_check(1)").fetchone()[0] if existed else "ok"
+    except sqlite3.DatabaseError as error:
+        finding = str(error)
+    if finding != "ok":
+        note(f"{path} is damaged ({' '.join(str(finding).split())})")
+        db = _salvage(path, note)
+    try:
+        db.executescript(TABLES)
+    except sqlite3.Error as error:
+        raise local_error(error, path) from None
+    return db
+
+
+def _salvage(path: Path, note: Callable[[str], None]) -> sqlite3.Connection:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    db = _connect(path)
+    db.executescript(TABLES)
+    rescued = {}
+    most = aside.stat().st_size // 512  # no row of ours, with what belongs to it, is smaller
+    with sqlite3.connect(aside, isolation_level=None) as damaged:
+        for table in PRIMARY:
+            rescued[table] = _rescue(damaged, db, table, most)
+    # A reply whose checksum or attempt is gone can't be trusted with a key: its request is asked again.
+    db.execute("DELETE FROM reply WHERE attempt NOT IN (SELECT id FROM attempt)")
+    note(
+        f"{rescued['source']} source rows, {rescued['attempt']} attempts and {rescued['reply']} replies were read back from it;"
+        f" only what is missing is asked again (the damaged file stays as {aside})"
+    )
+    return db
+
+
+def _rescue(damaged: sqlite3.Connection, db: sqlite3.Connection, table: str, most: int) -> int:
+    """Copy every readable row of `table`, by rowid (up to `most` where the last can't be read); return how many."""
+    rescued = 0
+    columns = len(db.execute(f"SELECT * FROM {table} LIMIT 0").description)  # noqa: S608  # a constant of ours
+    try:
+        (last,) = damaged.execute(f"SELECT max(rowid) FROM {table}").fetchone()  # noqa: S608
+    except sqlite3.DatabaseError:
+        last = most
+    insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})"  # noqa: S608
+    db.execute("BEGIN")
+    for rowid in range((last or 0) + 1):
+        try:
+            row = damaged.execute(f"SELECT * FROM {table} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
+        except sqlite3.DatabaseError:
+            continue
+        if row is not None and (table != "reply" or zlib.crc32(row[-1]) == row[-2]):
+            rescued += db.execute(insert, row).rowcount
+    db.execute("COMMIT")
+    return rescued

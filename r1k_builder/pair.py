@@ -1,0 +1,161 @@
+"""Which rows go together: mixtures, preference pairs and their control, the probe set.
+
+Every choice is a function of the accepted pairs' ids, domains and lengths: not of the order in which answers came
+in, and not of row numbers, so that a source with more rows changes no more than it must. Pairs are named here by
+their position in a `PairIndex`, which is in source order.
+"""
+
+from __future__ import annotations  # array[int] is a type for checkers alone before Python 3.12
+
+import hashlib
+import heapq
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+SEED = 0
+"""Of every draw in this file."""
+MIXED_SIZE = 500
+"""Pairs of `mixed-500`, the paper's D_0.5k."""
+PROBE_SIZE = 50
+"""Pairs of `probe` (the paper's section 3.2)."""
+
+NO_PAIR = -1
+_RANK = (1 << 32) - 1
+
+
+@dataclass
+class PairIndex:
+    """What the choices need to know of each accepted pair, in source order: about 150 bytes a pair.
+
+    Lengths are all in one unit, tokens or characters."""
+
+    pair_ids: list[str] = field(default_factory=list)
+    domains: list[str] = field(default_factory=list)
+    forward_rows: array[int] = field(default_factory=lambda: array("I"))
+    """Length of the forward row: question + reasoning + answer."""
+    forward_responses: array[int] = field(default_factory=lambda: array("I"))
+    """Length of the forward row's assistant turn."""
+    reverse_responses: array[int] = field(default_factory=lambda: array("I"))
+    """Length of the reverse row's assistant turn."""
+    _names: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.pair_ids)
+
+    def append(self, pair_id: str, domain: str, *, forward_row: int, forward_response: int, reverse_response: int) -> None:
+        self.pair_ids.append(pair_id)
+        self.domains.append(self._names.setdefault(domain, domain))
+        self.forward_rows.append(forward_row)
+        self.forward_responses.append(forward_response)
+        self.reverse_responses.append(reverse_response)
+
+
+def _draw(text: str) -> int:
+    """A number that depends on SEED and `text` alone, uniform over 256 bits."""
+    return int.from_bytes(hashlib.sha256(f"{SEED}:{text}".encode()).digest())
+
+
+def partners(index: PairIndex, control: Literal["none", "independent"]) -> array[int]:
+    """For each pair's forward row, the pair whose reverse row stands beside it.
+
+    Without control its own. With `independent` another's of its domain: the domain's pair_ids in order, turned by a
+    drawn number of places, so that each reverse row is used once and none meets its own forward row; a pair that is
+    alone in its domain gets NO_PAIR."""
+    if control == "none":
+        return array("i", range(len(index)))
+    members: dict[str, list[int]] = {}
+    for position, domain in enumerate(index.domains):
+        members.setdefault(domain, []).append(position)
+    chosen = array("i", [NO_PAIR]) * len(index)
+    for domain, positions in members.items():
+        if len(positions) > 1:
+            positions.sort(key=index.pair_ids.__getitem__)
+            turn = 1 + _draw(domain) % (len(positions) - 1)
+            for place, position in enumerate(positions):
+                chosen[position] = positions[(place + turn) % len(positions)]
+    return chosen
+
+
+def mixed_subset(index: PairIndex, positions: Iterable[int]) -> frozenset[int]:
+    """The MIXED_SIZE of `positions` whose pair_id draws lowest; all where there are fewer."""
+    return frozenset(heapq.nsmallest(MIXED_SIZE, positions, key=lambda position: _draw(index.pair_ids[position])))
+
+
+def probe_subset(index: PairIndex, positions: Iterable[int]) -> frozenset[int]:
+    """The PROBE_SIZE of `positions` with the shortest forward rows, ties by pair_id; all where there are fewer."""
+    return frozenset(
+        heapq.nsmallest(PROBE_SIZE, positions, key=lambda position: (index.forward_rows[position], index.pair_ids[position]))
+    )
+
+
+class ControlResponses(NamedTuple):
+    """For each pair's prompts, the pair that the control's rejected response comes from, or NO_PAIR."""
+
+    forward_prompts: array[int]
+    """Beside the forward prompt: whose reverse response."""
+    reverse_prompts: array[int]
+    """Beside the reverse prompt: whose forward response."""
+    other_domain: int
+    """How many of both had to be taken from another domain, there being no other pair in theirs."""
+
+
+def control_responses(index: PairIndex, beside: Sequence[int]) -> ControlResponses:
+    """Rejected responses from other pairs, for preference pairs that differ in nothing but whose response is rejected.
+
+    `beside` is what `partners` gives. A response is replaced by one of the same direction and domain and of the
+    nearest length (ties: the lower pair_id) that belongs to neither of the two pairs joined here; where the domain
+    has none, by the nearest of any domain; NO_PAIR where there is none at all."""
+    reverse = _Nearest(index, index.reverse_responses)
+    forward = _Nearest(index, index.forward_responses)
+    forward_prompts = array("i", [NO_PAIR]) * len(index)
+    reverse_prompts = array("i", [NO_PAIR]) * len(index)
+    for position, partner in enumerate(beside):
+        if partner != NO_PAIR:
+            forward_prompts[position] = reverse.find(partner, {position, partner})
+            reverse_prompts[position] = forward.find(position, {position, partner})
+    return ControlResponses(forward_prompts, reverse_prompts, reverse.other_domain + forward.other_domain)
+
+
+class _Nearest:
+    """Finds the pair of nearest length. A pool holds, sorted, length << 32 | rank of the pair_id: 8 bytes a pair."""
+
+    def __init__(self, index: PairIndex, lengths: Sequence[int]) -> None:
+        self._index, self._lengths = index, lengths
+        self._by_rank = array("i", sorted(range(len(index)), key=index.pair_ids.__getitem__))
+        pools: dict[str, list[int]] = {}
+        for rank, position in enumerate(self._by_rank):
+            pools.setdefault(index.domains[position], []).append(lengths[position] << 32 | rank)
+        self._everywhere = array("Q", sorted(key for keys in pools.values() for key in keys))
+        self._domains = {domain: array("Q", sorted(keys)) for domain, keys in pools.items()}
+        self.other_domain = 0
+
+    def find(self, position: int, excluded: set[int]) -> int:
+        """The pair nearest in length to the one at `position`, of its domain if it can be, and none of `excluded`."""
+        length = self._lengths[position]
+        for pool in (self._domains[self._index.domains[position]], self._everywhere):
+            found = (self._above(pool, length, excluded), self._below(pool, length, excluded))
+            candidates = [key for key in found if key is not None]
+            if candidates:
+                self.other_domain += pool is self._everywhere
+                return self._by_rank[min(candidates, key=lambda key: (abs((key >> 32) - length), key & _RANK)) & _RANK]
+        return NO_PAIR
+
+    def _free(self, pool: array[int], places: range, excluded: set[int]) -> int | None:
+        """The first key in `places` that is not excluded: a look at one more than `excluded` has, at most."""
+        return next((pool[place] for place in places if self._by_rank[pool[place] & _RANK] not in excluded), None)
+
+    def _above(self, pool: array[int], length: int, excluded: set[int]) -> int | None:
+        """The shortest of at least `length`."""
+        return self._free(pool, range(bisect_left(pool, length << 32), len(pool)), excluded)
+
+    def _below(self, pool: array[int], length: int, excluded: set[int]) -> int | None:
+        """The longest under `length`; among equals the lowest rank, which is the first of their run."""
+        stop, found = bisect_left(pool, length << 32), None
+        while stop and found is None:
+            start = bisect_left(pool, pool[stop - 1] >> 32 << 32)
+            found = self._free(pool, range(start, stop), excluded)
+            stop = start
+        return found

@@ -1,0 +1,210 @@
+"""The whole flow: rows out of the journal's source, through the flows, answered by the journal or else by the teacher.
+
+One task per row in flight, one pool of slots for requests, no barrier between stages. Whatever stops the run (a signal,
+the host, the budget, the disk) stops the sending; what is in flight is waited for, `grace` seconds, and recorded.
+"""
+
+import asyncio
+import hashlib
+import json
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack
+
+from r1k_builder import embedded, flow
+from r1k_builder.account import Account, Stopped
+from r1k_builder.config import BuildConfig
+from r1k_builder.errors import Interrupted, R1kError
+from r1k_builder.flow import Flow
+from r1k_builder.journal import Journal, JournalView
+from r1k_builder.reply import TRANSIENT_FINISH_REASONS, UnreadableReply, read_reply
+from r1k_builder.schema import Completion, Example, ForwardExample, Outcome, RejectedRow, Rejection, Request
+from r1k_builder.slots import Slots
+from r1k_builder.teacher import BAD_REQUESTS, Exhausted, RowRefused, Teacher, quote
+
+FLOWS = (flow.forward, flow.reverse)
+
+ROWS_PER_SLOT = 2
+"""Rows in flight per slot: enough that one row's wait for the journal or a retry never leaves a slot idle."""
+
+
+# -- from the journal alone ----------------------------------------------------------------------------------------
+
+
+def stored(journal: JournalView, request: Request) -> Completion | Rejection | None:
+    """What the journal knows of `request`: the first usable completion, or that the host refuses it, or nothing."""
+    for reply in journal.replies(request.key):
+        try:
+            completion = read_reply(reply.body, key=request.key, host=reply.host, requested_model=reply.model)
+        except UnreadableReply:
+            continue
+        if completion.finish_reason not in TRANSIENT_FINISH_REASONS:
+            return completion
+    refusals = journal.refusals(request.key)
+    return refused(quote(refusals[-1])) if len(refusals) >= BAD_REQUESTS else None
+
+
+def refused(said: str) -> Rejection:
+    return Rejection(check="refused-by-host", reason=said)
+
+
+def replay(journal: JournalView, steps: Flow) -> tuple[Example | RejectedRow | Request, int]:
+    """What the journal makes of a flow: its row, or the first request that has no reply; and how many had one."""
+    answered = 0
+    try:
+        request = next(steps)
+        while (known := stored(journal, request)) is not None:
+            answered += 1
+            request = steps.send(known)
+    except StopIteration as end:
+        row: Example | RejectedRow = end.value
+        return row, answered
+    return request, answered
+
+
+def outcome(journal: JournalView, config: BuildConfig, example: ForwardExample) -> Outcome:
+    """What the journal says of one source row."""
+    (forward, _), (reverse, _) = (replay(journal, steps(example, config)) for steps in FLOWS)
+    return Outcome(
+        source=example,
+        forward=None if isinstance(forward, Request) else forward,
+        reverse=None if isinstance(reverse, Request) else reverse,
+        gemini=flow.gemini(example),
+    )
+
+
+def outcomes(journal: Journal, config: BuildConfig) -> Iterator[Outcome]:
+    """Every source row's outcome, in source order. A row that was settled on a reply now damaged is owed again."""
+    for example in journal.examples(config.rows):
+        found = outcome(journal, config, example)
+        if found.state == "failed":
+            journal.unsettle(example.pair_id)
+        yield found
+
+
+def flow_version(config: BuildConfig) -> str:
+    """Names everything that a row's state depends on beside its replies; rows settled under another one are read again."""
+    decides = [flow.PROMPT_VERSION, flow.CODE_VERSION, config.teacher.canonical_model, config.teacher.sampling, config.attempts]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# -- with a teacher ------------------------------------------------------------------------------------------------
+
+
+class Pipeline:
+    """One run over the rows that are not settled. Its attributes are what a display shows while it goes on."""
+
+    def __init__(self, config: BuildConfig, journal: Journal) -> None:
+        self.config = config
+        self.journal = journal
+        self.slots = Slots(config.concurrency)
+        self.account: Account | None = None
+        self.teacher: Teacher | None = None
+        self.version = flow_version(config)
+        self.began = time.time()
+        self._admitted = asyncio.Semaphore(ROWS_PER_SLOT * config.concurrency)
+        self._rows: set[asyncio.Task[None]] = set()
+        self._draining: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Ask for everything that is owed. Raises the R1kError that stopped it, after draining."""
+        self.account = Account(self.config, self.journal)
+        self.journal.set_aside(self.config.concurrency)
+        self._catch_signals()
+        try:
+            async with AsyncExitStack() as stack:
+                url = self.config.teacher.url or await stack.enter_async_context(embedded.serve())
+                self.teacher = await stack.enter_async_context(Teacher(self.config, url, self.account, self.slots))
+                await self._run_rows(self.journal.examples(self.config.rows, unless_settled=self.version))
+        finally:
+            await self.journal.flush()
+            self._release_signals()
+        if self.account.stopped_by is not None:
+            raise self.account.stopped_by
+
+    def stop(self, reason: R1kError) -> None:
+        """Send nothing more; drain what is in flight. A second call ends the drain."""
+        assert self.account is not None  # noqa: S101  # `run` is under way
+        if self.account.stopped_by is None:
+            self.account.stopped_by = reason
+            self._draining = asyncio.create_task(self._drain())
+        elif isinstance(reason, Interrupted):
+            self._cancel_rows()
+
+    async def _run_rows(self, examples: Iterable[ForwardExample]) -> None:
+        assert self.account is not None  # noqa: S101
+        try:
+            async with asyncio.TaskGroup() as group:
+                for example in examples:
+                    await self._admitted.acquire()
+                    if self.account.stopped_by is not None:
+                        break
+                    task = group.create_task(self._run_row(example))
+                    self._rows.add(task)
+                    task.add_done_callback(self._row_done)
+        except BaseExceptionGroup as bugs:
+            raise bugs.exceptions[0] from None  # one traceback says what is wrong; its siblings say it again
+        if self._draining is not None:
+            await self._draining
+
+    def _row_done(self, task: asyncio.Task[None]) -> None:
+        self._rows.discard(task)
+        self._admitted.release()
+
+    async def _run_row(self, example: ForwardExample) -> None:
+        """Both directions of one row, side by side; settled when both have ended."""
+        drives = [self._drive(steps(example, self.config), example.pair_id) for steps in FLOWS]
+        ends = await asyncio.gather(*drives, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, R1kError):
+                self.stop(end)
+            elif isinstance(end, BaseException) and not isinstance(end, Stopped | Exhausted):
+                raise end
+        rows = [end for end in ends if isinstance(end, Example | RejectedRow)]
+        if len(rows) == len(FLOWS):
+            state = "rejected" if any(isinstance(row, RejectedRow) for row in rows) else "accepted"
+            self.journal.settle(example.pair_id, self.version, state)
+
+    async def _drive(self, steps: Flow, pair_id: str) -> Example | RejectedRow:
+        try:
+            request = next(steps)
+            while True:
+                request = steps.send(await self._answer(request, pair_id))
+        except StopIteration as end:
+            row: Example | RejectedRow = end.value
+            return row
+
+    async def _answer(self, request: Request, pair_id: str) -> Completion | Rejection:
+        """From the journal where it was paid for, else from the teacher; a row under way goes before a new one."""
+        assert self.teacher is not None  # noqa: S101
+        known = stored(self.journal, request)
+        if known is not None:
+            return known
+        try:
+            return await self.teacher.complete(request, pair_id, urgency=int(request.stage == "invert"))
+        except RowRefused as error:
+            return refused(str(error))
+
+    # -- the end of a run ------------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        until = time.monotonic() + self.config.grace
+        while self.slots.in_flight and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        self._cancel_rows()
+
+    def _cancel_rows(self) -> None:
+        for task in self._rows:
+            task.cancel()
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            reason = Interrupted("interrupted: what is in flight is waited for; type r1k-build --resume to go on", status)
+            loop.add_signal_handler(number, self.stop, reason)
+
+    def _release_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,110 @@
+"""What a build shows while it goes on: a live display on a terminal, plain lines elsewhere."""
+
+import asyncio
+import time
+from typing import NamedTuple
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from r1k_builder.account import dollars
+from r1k_builder.pipeline import Pipeline
+
+REFRESH = 0.5
+"""Seconds between two looks at the pipeline on a terminal."""
+
+LINE_EVERY = 15.0
+"""Seconds between two plain lines."""
+
+
+class Snapshot(NamedTuple):
+    """A build at a moment. Counts of rows come from the journal's settled rows."""
+
+    rows: int
+    accepted: int
+    rejected: int
+    in_flight: int
+    limit: int
+    retrying: int
+    next_retry: float | None
+    """Seconds until the first of `retrying` goes on."""
+    tokens_per_second: float
+    cost: str
+    seconds_left: float | None
+
+    @property
+    def done(self) -> int:
+        return self.accepted + self.rejected
+
+
+def take_snapshot(pipeline: Pipeline, done_before: int) -> Snapshot:
+    """`pipeline` as it stands now; `done_before` rows were settled when it began."""
+    states = pipeline.journal.states(pipeline.version)
+    rows = min(pipeline.journal.source_length(), pipeline.config.rows or 2**62)
+    elapsed = max(time.time() - pipeline.began, 1e-3)
+    retrying = list(pipeline.teacher.retrying.values()) if pipeline.teacher else []
+    account = pipeline.account
+    spent = pipeline.journal.spent()
+    done = sum(states.values())
+    rate = (done - done_before) / elapsed
+    return Snapshot(
+        rows=rows,
+        accepted=states.get("accepted", 0),
+        rejected=states.get("rejected", 0),
+        in_flight=pipeline.slots.in_flight,
+        limit=pipeline.slots.limit,
+        retrying=len(retrying),
+        next_retry=max(0.0, min(retrying) - time.time()) if retrying else None,
+        tokens_per_second=(account.completion_tokens if account else 0) / elapsed,
+        cost=cost_text(spent.cost, spent.unpriced, spent.replies),
+        seconds_left=(rows - done) / rate if rate > 0 else None,
+    )
+
+
+def cost_text(cost: int, unpriced: int, replies: int) -> str:
+    """Picodollars as a user reads them; what is unknown is said to be."""
+    if replies and unpriced == replies:
+        return "cost unknown"
+    text = f"${dollars(cost):.4f}" if dollars(cost) < 1 else f"${dollars(cost):,.2f}"
+    return f"{text} + {unpriced} replies of unknown cost" if unpriced else text
+
+
+def describe(now: Snapshot) -> str:
+    """A snapshot on one line."""
+    parts = [f"{now.done:,}/{now.rows:,} rows", f"{now.in_flight} in flight (limit {now.limit})"]
+    if now.rejected:
+        parts.insert(1, f"{now.rejected:,} rejected")
+    if now.retrying:
+        parts.append(f"{now.retrying} waiting to retry (next in {now.next_retry:.0f} s)")
+    parts += [f"{now.tokens_per_second:,.0f} tokens/s", now.cost]
+    if now.seconds_left is not None:
+        parts.append(f"{duration(now.seconds_left)} left")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+async def watch(pipeline: Pipeline, console: Console) -> None:
+    """Show `pipeline` on `console` until cancelled."""
+    done_before = sum(pipeline.journal.states(pipeline.version).values())
+    if not console.is_terminal:
+        while True:
+            await asyncio.sleep(LINE_EVERY)
+            console.print(describe(take_snapshot(pipeline, done_before)), highlight=False, markup=False)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            live.update(_render(take_snapshot(pipeline, done_before)), refresh=True)
+            await asyncio.sleep(REFRESH)
+
+
+def _render(now: Snapshot) -> Group:
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(Text(f"{now.done / max(now.rows, 1):4.0%}"), ProgressBar(total=max(now.rows, 1), completed=now.done, width=60))
+    return Group(bar, Text(describe(now)))

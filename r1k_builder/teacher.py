@@ -1,0 +1,285 @@
+"""The only module that speaks to a model: one request in, one completion out, whatever the host does meanwhile.
+
+What is retried, over `retry_budget` seconds and with full jitter: connection errors, timeouts, 408, 409, 429, 5xx,
+bodies that are no completion, transient finish reasons. What rejects the row: a repeated 400 or 422. What stops the
+run, so that it can be resumed: 401, 402, 403, 404; nothing but 400 and 422 from the start; a host that can't be reached.
+Every attempt is recorded before it is sent, and its raw reply before it is read.
+"""
+
+import asyncio
+import json
+import math
+import os
+import time
+from contextlib import AbstractAsyncContextManager
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol, Self
+
+import aiohttp
+import httpx2
+import openai
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay, wait_random_exponential
+
+from r1k_builder.config import PRESETS, BuildConfig
+from r1k_builder.errors import HostRefused, HostUnreachable, UsageError
+from r1k_builder.reply import TRANSIENT_FINISH_REASONS, UnreadableReply, read_reply
+from r1k_builder.schema import Completion, Request
+
+UNREACHABLE_AFTER = {"never answered": 10.0, "fell silent": 300.0}
+"""Seconds of nothing but failed connections after which the run stops, by whether the host has ever answered."""
+
+BAD_REQUESTS = 2
+"""So many 400/422 to one request reject its row."""
+
+FIRST_REFUSALS = 5
+"""So many 400/422 before any answer mean that the settings are wrong, not the rows."""
+
+
+class Recorder(Protocol):
+    """Where attempts and replies are made durable."""
+
+    async def sent(self, request: Request, pair_id: str, host: str, model: str) -> int: ...
+    async def received(self, attempt: int, status: int, body: bytes, error: str | None = None) -> None: ...
+    async def read(self, attempt: int, completion: Completion | None) -> None: ...
+
+
+class SlotPool(Protocol):
+    """Where a request waits for its turn."""
+
+    def take(self, urgency: int) -> AbstractAsyncContextManager[None]: ...
+    def succeeded(self) -> None: ...
+    def refused(self, retry_after: float | None) -> None: ...
+
+
+class RowRefused(Exception):
+    """The host refuses this request for good (a repeated 400 or 422); the message is the host's own."""
+
+
+class Exhausted(Exception):
+    """The retry budget is spent; the row is owed to the next resume."""
+
+
+class _Transient(Exception):
+    """Worth another attempt. `name` says what happened; `retry_after` is the host's own wish in seconds."""
+
+    def __init__(self, name: str, retry_after: float | None = None) -> None:
+        super().__init__(name)
+        self.retry_after = retry_after
+
+
+class _BadRequest(_Transient):
+    """400 or 422: retried once, since some hosts say so when they are overloaded."""
+
+
+class Teacher:
+    """A model behind an OpenAI-compatible endpoint. Use as an async context manager.
+
+    Raises UsageError where the key's variable is not set.
+    """
+
+    def __init__(self, config: BuildConfig, base_url: str, recorder: Recorder, slots: SlotPool) -> None:
+        teacher = config.teacher
+        self.host = teacher.host
+        self.model = teacher.host_model
+        self.retrying: dict[str, float] = {}
+        """Requests that wait to be retried: their key, and the time (epoch seconds) at which each goes on."""
+        self._key = read_api_key(teacher.api_key_variable)
+        self._recorder = recorder
+        self._slots = slots
+        self._config = config
+        self._answered = False
+        self._refusals = 0
+        self._failures = 0
+        self._heard = time.monotonic()
+        idle = config.idle_timeout or PRESETS[teacher.preset].idle_timeout
+        self._client = openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=self._key or "none",
+            max_retries=0,
+            timeout=httpx2.Timeout(idle, connect=30.0, pool=None),
+            http_client=openai.DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency),
+                timeout=httpx2.Timeout(idle, connect=30.0, pool=None),
+            ),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def complete(self, request: Request, pair_id: str, urgency: int) -> Completion:
+        """The completion of `request`; `urgency` (0 first) orders requests that wait for a slot.
+
+        Raises RowRefused, Exhausted, HostRefused, HostUnreachable, or what the recorder raises.
+        """
+        policy = AsyncRetrying(
+            retry=retry_if_exception_type(_Transient),
+            wait=self._wait,
+            stop=stop_before_delay(self._config.retry_budget),
+            before_sleep=lambda state: self.retrying.update({request.key: time.time() + state.upcoming_sleep}),
+            retry_error_callback=_give_up,
+        )
+
+        bad_requests = 0
+
+        async def attempt() -> Completion:
+            nonlocal bad_requests
+            self.retrying.pop(request.key, None)
+            try:
+                async with self._slots.take(urgency):
+                    return await self._attempt(request, pair_id)
+            except _BadRequest as error:
+                bad_requests += 1
+                if bad_requests == BAD_REQUESTS:
+                    raise RowRefused(str(error)) from None
+                raise
+
+        try:
+            return await policy(attempt)
+        finally:
+            self.retrying.pop(request.key, None)
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Full jitter, on top of the host's own Retry-After."""
+        error = state.outcome.exception() if state.outcome else None
+        jitter: float = wait_random_exponential(multiplier=1, max=60)(state)
+        asked = error.retry_after if isinstance(error, _Transient) else None
+        return jitter if asked is None else asked + min(jitter, 1.0)
+
+    async def _attempt(self, request: Request, pair_id: str) -> Completion:
+        number = await self._recorder.sent(request, pair_id, self.host, self.model)
+        body = await self._exchange(number, request)
+        try:
+            completion = read_reply(body, key=request.key, host=self.host, requested_model=self.model)
+        except UnreadableReply as error:
+            await self._recorder.read(number, None)
+            raise _Transient(f"unreadable reply: {error}") from None
+        await self._recorder.read(number, completion)
+        if completion.finish_reason in TRANSIENT_FINISH_REASONS:
+            raise _Transient(f"finish_reason: {completion.finish_reason}")
+        self._slots.succeeded()
+        self._answered = True
+        return completion
+
+    async def _exchange(self, number: int, request: Request) -> bytes:
+        """Send, and return the body of a 200, recorded. Anything else is recorded and raised as what it means."""
+        content = {"model": self.model, "messages": request.messages, **request.sampling}
+        status, body, headers, error = 0, b"", {}, None
+        try:
+            async with asyncio.timeout(self._config.deadline):
+                response = await self._client.post("/chat/completions", cast_to=httpx2.Response, body=content)
+            status, body = response.status_code, response.content
+        except openai.APIStatusError as refusal:
+            status, body, headers = refusal.status_code, refusal.response.content, dict(refusal.response.headers)
+        except TimeoutError:
+            error = "timeout"
+        except openai.APIConnectionError as failure:  # APITimeoutError among them
+            error = _name_failure(failure)
+        await self._recorder.received(number, status, self._redact(body), error)
+        self._watch(status)
+        if status == 200:
+            return body
+        raise self._meaning(status, body, headers, error)
+
+    def _watch(self, status: int) -> None:
+        """Stop the run where the host can't be reached any more."""
+        if status:
+            self._heard, self._failures = time.monotonic(), 0
+            return
+        self._failures += 1
+        silence = time.monotonic() - self._heard
+        patience = UNREACHABLE_AFTER["fell silent" if self._answered else "never answered"]
+        if self._failures >= FIRST_REFUSALS and silence >= patience:
+            raise HostUnreachable(
+                f"no connection to {self.host} for {silence:.0f} s: check the network and --base-url,"
+                " then type r1k-build --resume"
+            )
+
+    def _meaning(self, status: int, body: bytes, headers: dict[str, str], error: str | None) -> Exception:
+        if error is not None:
+            return _Transient(error)
+        said = quote(self._redact(body))
+        if status in (401, 402, 403, 404):
+            return HostRefused(f"{self.host} answered {status} ({said}): {self._advice(status)}, then type r1k-build --resume")
+        if status in (408, 409, 429) or status >= 500:
+            retry_after = _retry_after(headers)
+            if status in (429, 503):
+                self._slots.refused(retry_after)
+            return _Transient(str(status), retry_after)
+        self._refusals += 1
+        if not self._answered and self._refusals >= FIRST_REFUSALS:
+            return HostRefused(
+                f"{self.host} refused the first {self._refusals} requests with {status} ({said}):"
+                " check --model and the sampling options, then type r1k-build --resume"
+            )
+        return _BadRequest(said)
+
+    def _advice(self, status: int) -> str:
+        variable = self._config.teacher.api_key_variable
+        if status == 402:
+            return "add credit to the account"
+        if status == 404:
+            return f"check --base-url and --model ({self.model})"
+        return f"check the key in {variable}" if variable else "name the key's environment variable with --key-variable"
+
+    def _redact(self, body: bytes) -> bytes:
+        """`body` without the API key, should a host echo it."""
+        return body.replace(self._key.encode(), b"[key]") if self._key else body
+
+
+def quote(body: bytes) -> str:
+    """A host's own words on an error: short, on one line, printable."""
+    text = body[:65536].decode("utf-8", "replace")
+    try:
+        error: Any = json.loads(text)
+        while isinstance(error, dict) and ("error" in error or "message" in error):
+            error = error.get("error", error.get("message"))
+        text = error if isinstance(error, str) else text
+    except (ValueError, RecursionError):
+        pass
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line[:200] or "no explanation"
+
+
+def read_api_key(variable: str | None) -> str | None:
+    """The key that `variable` holds; None where none is needed. Raises UsageError where it is not set."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UsageError(
+            f"no API key: type  export {variable}=...  and try again (or try --teacher embedded, which needs none)"
+        )
+    return key
+
+
+def _give_up(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    raise Exhausted(str(error)) from None
+
+
+def _name_failure(failure: openai.APIConnectionError) -> str:
+    """`connection` where the request never reached the host; else `timeout` or `cut`, and it may be billed."""
+    cause: BaseException | None = failure
+    while cause is not None:
+        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return "connection"
+        if isinstance(cause, httpx2.ReadTimeout):
+            return "timeout"
+        cause = cause.__cause__
+    return "cut"
+
+
+def _retry_after(headers: dict[str, str]) -> float | None:
+    """`Retry-After` in seconds (a number or an HTTP date), at most an hour."""
+    value = {name.lower(): text for name, text in headers.items()}.get("retry-after", "")
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(seconds, 0.0), 3600.0) if math.isfinite(seconds) else None

@@ -1,0 +1,169 @@
+"""The tests' one fake, at the wire: an OpenAI-compatible host on loopback, in a thread, that misbehaves on demand.
+
+It answers both templates as a function of the prompt alone, so every run meets the same teacher. A `Script` decides,
+from the prompt's number and the attempt, what goes wrong; the log says what was asked and what was answered.
+"""
+
+import asyncio
+import collections
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+FAULTS = ("429", "500", "503", "400", "402", "drop", "cut", "junk", "empty", "length", "resource", "unparsable", "hang", "blank", "filter")
+
+Script = Callable[[str, int], str | None]
+"""(the prompt's hash in hex, which attempt at it this is, from 1) -> a fault's name, or None for a good answer."""
+
+
+def no_faults(_prompt: str, _attempt: int) -> str | None:
+    return None
+
+
+def random_faults(rate: float, names: tuple[str, ...], seed: int = 0) -> Script:
+    """Each of `names` at probability `rate`, as a function of prompt and attempt."""
+
+    def script(prompt: str, attempt: int) -> str | None:
+        draw = int(hashlib.sha256(f"{seed}{prompt}{attempt}".encode()).hexdigest()[:8], 16) / 2**32
+        index = int(draw / rate)
+        return names[index] if index < len(names) else None
+
+    return script
+
+
+@dataclass
+class Exchange:
+    prompt: str
+    """Hash of the prompt's text."""
+    sampling: dict[str, Any]
+    key: str
+    """The Authorization header."""
+    status: int
+    fault: str | None
+
+
+@dataclass
+class FakeHost:
+    """What the host does and what it saw. Counts are of one host's life."""
+
+    script: Script = no_faults
+    latency: float = 0.0
+    cap: int = 0
+    """429 where more than this many are in flight; 0: no cap."""
+    retry_after: str = "0.05"
+    url: str = ""
+    log: list[Exchange] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    attempts: collections.Counter[str] = field(default_factory=collections.Counter)
+
+    @property
+    def answered(self) -> collections.Counter[str]:
+        """Good answers per distinct request (prompt and sampling)."""
+        good = (e for e in self.log if e.status == 200 and e.fault is None)
+        return collections.Counter(f"{e.prompt}{json.dumps(e.sampling, sort_keys=True)}" for e in good)
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        prompt = body["messages"][-1]["content"]
+        number = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+        sampling = {name: value for name, value in body.items() if name != "messages"}
+        self.attempts[number] += 1
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        fault = "429" if self.cap and self.in_flight > self.cap else self.script(number, self.attempts[number])
+        exchange = Exchange(number, sampling, request.headers.get("Authorization", ""), 0, fault)
+        self.log.append(exchange)
+        try:
+            return await self._respond(request, body["model"], prompt, number, exchange)
+        finally:
+            self.in_flight -= 1
+
+    async def _respond(
+        self, request: web.Request, model: str, prompt: str, number: str, exchange: Exchange
+    ) -> web.StreamResponse:
+        fault = exchange.fault
+        if fault == "hang":
+            await asyncio.sleep(3600)
+        if fault == "drop":
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        if fault in {"400", "402", "429", "500", "503"}:
+            exchange.status = int(fault)
+            headers = {"Retry-After": self.retry_after} if fault == "429" else {}
+            error = {"error": {"message": f"no: {fault} {exchange.key}", "code": fault}}
+            return web.json_response(error, status=int(fault), headers=headers)
+        await asyncio.sleep(self.latency)
+        payload = json.dumps(complete(model, prompt, number, fault)).encode()
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        if fault == "cut":
+            await response.write(payload[: len(payload) // 2])
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+        exchange.status = 200
+        await response.write({"junk": b"<html>502 Bad Gateway</html>", "blank": b"\n\n\n"}.get(fault or "", payload))
+        await response.write_eof()
+        return response
+
+
+def complete(model: str, prompt: str, number: str, fault: str | None) -> dict[str, Any]:
+    """The body of a 200: a reverse question, or a solution, made from the prompt's hash."""
+    content = f"The sum is $\\frac{{1}}{{2}}$ of {number[:6]}.\n\n\\boxed{{{int(number[:4], 16)}}}"
+    if "reverse the roles" in prompt:
+        content = f"New Question: Which number gives {int(number[:8], 16)}?\n\nNew Answer: {int(number[8:12], 16)}"
+    finish = {"length": "length", "resource": "insufficient_system_resource", "filter": "content_filter"}.get(fault or "", "stop")
+    if fault == "empty":
+        content = ""
+    if fault == "unparsable":
+        content = "I would rather not."
+    message = {"role": "assistant", "content": content, "reasoning_content": f"Let me see: {number}. " * 3}
+    usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": 100, "prompt_cache_hit_tokens": 10}
+    return {
+        "id": f"chatcmpl-{number[:12]}",
+        "object": "chat.completion",
+        "created": 1,
+        "model": f"{model}-as-served",
+        "system_fingerprint": "fp_fake",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": usage,
+    }
+
+
+@contextmanager
+def serve(host: FakeHost) -> Iterator[FakeHost]:
+    """`host` on a free port of loopback, in a thread of its own; its `url` is set."""
+    loop, started = asyncio.new_event_loop(), threading.Event()
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/v1/chat/completions", host.chat)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+
+    async def start() -> None:
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        started.set()
+
+    def run() -> None:
+        loop.run_until_complete(start())
+        loop.run_forever()
+        loop.run_until_complete(runner.cleanup())
+        loop.close()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    started.wait(10)
+    try:
+        yield host
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
