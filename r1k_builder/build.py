@@ -128,6 +128,8 @@ def saved_config(folder: BuildFolder) -> dict[str, Any]:
 
 def drift(journal: JournalView, config: BuildConfig, fingerprint: str) -> list[str]:
     """The settings that `config` would change in the folder's build, a line each: name, old, new."""
+    if journal.source_length() == 0:
+        return []
     old, new = json.loads(journal.get("identity") or "{}"), identity(config, fingerprint)
     return [f"{name}: {_short(old.get(name))} -> {_short(new[name])}" for name in new if old and old.get(name) != new[name]]
 
@@ -188,11 +190,11 @@ def open_build(folder: BuildFolder, config: BuildConfig, *, accept_drift: bool, 
     Returns the journal and what the run before left in flight.
     """
     journal = Journal(folder.journal, note)
-    source = _reach_source(journal, config, note)
+    source = reach_source(journal, config, note)
     if source is not None:
         changes = drift(journal, config, source.fingerprint)
         if changes and not accept_drift:
-            refuse_drift(changes, make_plan(config, islice(source.examples(), config.rows), journal))
+            refuse_drift(changes, make_plan(config, source.examples(), journal))
         journal.set("identity", json.dumps(identity(config, source.fingerprint)))
     journal.set("config", config.model_dump_json())
     folder.write_manifest(_manifest(journal, config, state="building"))
@@ -201,7 +203,7 @@ def open_build(folder: BuildFolder, config: BuildConfig, *, accept_drift: bool, 
     return journal, journal.begin_run()
 
 
-def _reach_source(journal: Journal, config: BuildConfig, note: Note) -> Source | None:
+def reach_source(journal: JournalView, config: BuildConfig, note: Note) -> Source | None:
     """The source; or None where it is out of reach and the journal holds all the rows that are asked for."""
     try:
         return open_source(config, note)

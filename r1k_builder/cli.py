@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,13 +17,12 @@ from rich.console import Console
 
 from r1k_builder import __version__, progress
 from r1k_builder.account import check_cap, dollars
-from r1k_builder.build import Report, ask, drift, make_plan, open_build, saved_config, sync_source, write
+from r1k_builder.build import Plan, Report, ask, drift, make_plan, open_build, reach_source, saved_config, write
 from r1k_builder.config import PRESETS, BuildConfig, TeacherConfig
 from r1k_builder.errors import R1kError, UsageError
 from r1k_builder.folder import BuildFolder
 from r1k_builder.journal import Journal, JournalView, Lost, local_error
 from r1k_builder.pipeline import flow_version
-from r1k_builder.source import open_source
 from r1k_builder.teacher import read_api_key
 
 EXAMPLES = """\
@@ -80,7 +79,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
     parser = Parser(
         prog="r1k-build",
         description="Build r1k: invert forward reasoning examples with a teacher, and solve what comes out.",
@@ -123,7 +122,7 @@ def _metavar(name: str) -> str:
     return {"source": "DATA", "teacher": "PRESET", "base_url": "URL", "limit": "N", "max_cost": "DOLLARS"}.get(name, "VALUE")
 
 
-def _given(options: argparse.Namespace) -> dict[str, Any]:
+def given_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The settings named on the command line, shaped like a BuildConfig."""
     named = {name: value for name, value in vars(options).items() if value is not None}
     rename = {"teacher": "preset"}
@@ -162,8 +161,8 @@ def make_config(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None
 
 def run_build(words: Sequence[str]) -> int:
     """Start or resume a build, write its folder, say what there is."""
-    options = _parser().parse_all(words)
-    folder, given = BuildFolder(Path(options.output)), _given(options)
+    options = make_parser().parse_all(words)
+    folder, given = BuildFolder(Path(options.output)), given_settings(options)
     saved = saved_config(folder) if folder.holds_build and not options.overwrite else None
     config = make_config(given, saved)
     if options.dry_run:
@@ -218,9 +217,9 @@ def summary(folder: BuildFolder, report: Report, seconds: float) -> str:
     cost = manifest["cost"]
     price = "cost unknown" if cost["dollars"] is None else f"${float(cost['dollars']):.2f}"
     lines = [
-        f"{folder.path}: {rows['read']:,} rows read = {rows['accepted']:,} accepted + {rows['rejected']:,} rejected"
+        (f"{folder.path}: {rows['read']:,} rows read = {rows['accepted']:,} accepted + {rows['rejected']:,} rejected"
         f" + {rows['failed']:,} owed  ({progress.duration(seconds)}, {cost['replies']:,} answers in all,"
-        f" {manifest['tokens']['completion']:,} tokens written, {price})",
+        f" {manifest['tokens']['completion']:,} tokens written, {price})"),
         "  " + " · ".join(f"{name} {made['rows']:,}" for name, made in manifest["configs"].items() if made["rows"]),
     ]
     lines += [f"  rejected: {count:,} × {reason}" for reason, count in sorted(manifest["rejections"].items())]
@@ -238,19 +237,7 @@ def _dry_run(folder: BuildFolder, config: BuildConfig) -> int:
         if name != "teacher":
             _say(f"  {name}: {'none' if value is None else value}")
     _say(f"  asked of: {config.teacher.host_model} at {config.teacher.url or 'loopback, by this command'}")
-    source = open_source(config, _say)
-    if folder.holds_build:
-        view = JournalView(folder.journal)
-        for change in drift(view, config, source.fingerprint):
-            _say(f"changed: {change}")
-        plan = make_plan(config, islice(source.examples(), config.rows), view)
-        view.close()
-    else:
-        with tempfile.TemporaryDirectory() as place:
-            journal = Journal(Path(place) / "journal.sqlite")
-            sync_source(journal, config, source)
-            plan = make_plan(config, journal.examples(), journal)
-            journal.close()
+    plan = _plan(folder, config)
     _say(f"rows: {plan.rows:,}")
     _say(f"requests already paid: {plan.paid:,}")
     _say(f"requests to make: {plan.requests:,} ({plan.invert:,} inversions, {plan.solve:,} solutions)")
@@ -258,21 +245,37 @@ def _dry_run(folder: BuildFolder, config: BuildConfig) -> int:
     return 0
 
 
+def _plan(folder: BuildFolder, config: BuildConfig) -> Plan:
+    """What a run would ask for, after the changes that it would be refused for; a new build is planned in a temporary place."""
+    with ExitStack() as stack:
+        place = folder.journal
+        if not folder.holds_build:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "journal.sqlite"
+            Journal(place).close()
+        view = stack.enter_context(closing(JournalView(place)))
+        source = reach_source(view, config, _say)
+        if source is None:
+            return make_plan(config, view.examples(config.rows), view)
+        for change in drift(view, config, source.fingerprint):
+            _say(f"changed: {change}")
+        return make_plan(config, source.examples(), view)
+
+
 # -- status and export ---------------------------------------------------------------------------------------------
 
 
-def _folder_argument(command: str, description: str, words: Sequence[str]) -> tuple[Parser, argparse.Namespace]:
+def folder_argument(command: str, description: str, words: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog=f"r1k-build {command}", description=description, allow_abbrev=False)
     parser.add_argument("folder", nargs="?", default="r1k", metavar="DIR", help="The dataset folder (default: ./r1k).")
     if command == "export":
         for name in ("limit", "tokenizer", "control"):
             parser.add_argument(f"--{name}", metavar="VALUE", help=_fields(BuildConfig)[name])
-    return parser, parser.parse_all(words)
+    return parser.parse_all(words)
 
 
 def run_status(words: Sequence[str]) -> int:
     """Print what the journal says of a build, also while it runs."""
-    _, options = _folder_argument("status", "What a build has done, spent and owes; also while it runs.", words)
+    options = folder_argument("status", "What a build has done, spent and owes; also while it runs.", words)
     folder = BuildFolder(Path(options.folder))
     if not folder.holds_build:
         raise UsageError(f"{folder.path} holds no build: start one with  r1k-build --output {folder.path}")
@@ -285,24 +288,22 @@ def run_status(words: Sequence[str]) -> int:
 
 def status(folder: BuildFolder, config: BuildConfig, view: JournalView) -> str:
     """The build in `folder` as its journal tells it."""
-    running, states, spent, lost = folder.locked(), view.states(flow_version(config)), view.spent(), view.lost()
+    running, states, spent = folder.locked(), view.states(flow_version(config)), view.spent()
     rows = min(view.source_length(), config.rows or 2**62)
     done = sum(states.values())
     runs = view.runs()
-    number, began, ended, outcome = runs[-1] if runs else (0, 0.0, None, None)
-    lines = [
-        f"{folder.path}: {'building' if running else 'not running'}, run {number} ({outcome or ('under way' if running else 'killed')})"
-    ]
+    number, outcome = (runs[-1][0], runs[-1][3]) if runs else (0, None)
+    how = outcome or ("under way" if running else "killed")
+    lines = [f"{folder.path}: {'building' if running else 'not running'}, run {number} ({how})"]
     accepted, rejected = states.get("accepted", 0), states.get("rejected", 0)
     lines.append(f"  rows: {rows:,} = {accepted:,} accepted + {rejected:,} rejected + {rows - done:,} owed")
-    lines.append(
-        f"  requests: {spent.replies:,} answered, {lost.attempts:,} {'in flight' if running else 'sent without an answer'}"
-    )
+    flying = view.in_flight(number).attempts if running else 0
+    lost = view.lost().attempts - flying
+    lines.append(f"  requests: {spent.replies:,} answered, {flying:,} in flight, {lost:,} cut off or lost (maybe billed)")
     responses = ", ".join(f"{count:,} × {name}" for name, count in sorted(view.responses().items()))
     lines.append(f"  responses: {responses or 'none yet'}")
-    lines.append(
-        f"  tokens: {spent.prompt:,} read ({spent.cached:,} cached), {spent.completion:,} written ({spent.reasoning:,} reasoning)"
-    )
+    written = f"{spent.completion:,} written, {spent.reasoning:,} of them reasoning"
+    lines.append(f"  tokens: {spent.prompt:,} read, {spent.cached:,} of them cached; {written}")
     lines.append(f"  cost: {progress.cost_text(spent.cost, spent.unpriced, spent.replies)}")
     if running and done:
         rate = view.tokens_since(time.time() - 60) / 60
@@ -314,11 +315,11 @@ def status(folder: BuildFolder, config: BuildConfig, view: JournalView) -> str:
 
 def run_export(words: Sequence[str]) -> int:
     """Write the dataset folder again from its journal, without a single request."""
-    parser, options = _folder_argument("export", "Write the dataset folder again from its journal; asks nothing.", words)
+    options = folder_argument("export", "Write the dataset folder again from its journal; asks nothing.", words)
     folder = BuildFolder(Path(options.folder))
     if not folder.holds_build:
         raise UsageError(f"{folder.path} holds no build: start one with  r1k-build --output {folder.path}")
-    config = make_config(_given(options), saved_config(folder))
+    config = make_config(given_settings(options), saved_config(folder))
     began = time.time()
     with folder.lock():
         journal = Journal(folder.journal, lambda line: _note(folder, line))
@@ -341,5 +342,3 @@ def _say(text: str) -> None:
 def _note(folder: BuildFolder, line: str) -> None:
     print(f"r1k-build: {line}", file=sys.stderr, flush=True)  # noqa: T201  # a note beside the output
     folder.log(line)
-
-

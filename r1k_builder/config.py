@@ -25,7 +25,8 @@ class Price(Record):
     completion: Decimal
     cached: Decimal | None = None
     """Price of prompt tokens that hit the host's cache; None: as `prompt`."""
-    as_of: date
+    as_of: date | None
+    """None: the user's own, by --price."""
     source: str
 
     def cost(self, prompt: int, completion: int, cached: int = 0) -> Decimal:
@@ -171,7 +172,7 @@ class TeacherConfig(Record):
         if self.price is not None:
             prompt, completion, *cached = (Decimal(part) for part in self.price.split(","))
             return Price(
-                prompt=prompt, completion=completion, cached=cached[0] if cached else None, as_of=date.today(), source="--price"
+                prompt=prompt, completion=completion, cached=cached[0] if cached else None, as_of=None, source="--price"
             )
         preset = self._preset
         return preset.price if self.base_url is None and self.host_model == preset.model else None

@@ -16,7 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, compress, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -97,12 +98,14 @@ FEW_VALUES = [
 """Columns worth a Parquet dictionary."""
 WITH_STATISTICS = ["id", "pair_id", "direction", "domain", "source_type", "num_tokens"]
 
-CHUNK_CHARACTERS = 8_000_000
+CHUNK_CHARACTERS = 1_000_000
 """Text of the source rows that are in memory at once."""
 CHUNK_ROWS = 500
 GROUP_BYTES = 4_000_000
 GROUP_ROWS = 1_000
 """A row group is written when it has so many bytes or rows; it ends with a chunk, so it can have more bytes."""
+SHARD_ROWS = 5_000
+"""A file is closed when it has so many rows: what a writer remembers of its row groups grows until then."""
 TOKENIZED_AT_ONCE = 1_000_000
 """Characters; an encoding takes some 100 bytes a token."""
 DISTINCT_NAMES = 200
@@ -160,16 +163,6 @@ def stage_dataset(outcomes: Iterable[Outcome], stage: Path, config: BuildConfig)
 # ----- the first pass: rows that need no other row
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """A chunk's rows of one kind."""
-
-    examples: list[Example]
-    responses: list[int]
-    """Lengths of the assistant turns."""
-    table: pa.Table
-
-
 def _chunks(items: Iterable[T], weight: Callable[[T], int]) -> Iterator[list[T]]:
     """`items` in lists of at most CHUNK_ROWS, each closed by the item that makes it weigh CHUNK_CHARACTERS."""
     chunk: list[T] = []
@@ -196,49 +189,51 @@ def _outcome_weight(outcome: Outcome) -> int:
 def _write_rows(chunk: list[Outcome], ruler: "Ruler", index: PairIndex, files: "_ConfigFiles") -> pa.Table:
     """Writes the chunk's rows and adds its accepted pairs to `index`; returns these pairs' rows, each forward row
     before its reverse row."""
-    forward = _rows([outcome.forward for outcome in chunk if isinstance(outcome.forward, Example)], ruler)
-    reverse = _rows([outcome.reverse for outcome in chunk if isinstance(outcome.reverse, Example)], ruler)
     sides = [side for outcome in chunk for side in (outcome.forward, outcome.reverse)]
-    files.write("reverse", reverse.table)
-    files.write("reverse-verified", _where(reverse.table, [_verified(example) for example in reverse.examples]))
-    files.write("forward", forward.table)
-    files.write("forward-gemini", _rows([outcome.gemini for outcome in chunk if outcome.gemini is not None], ruler).table)
+    examples = [side for side in sides if isinstance(side, Example)]
+    table, responses = _measured(examples, ruler)
+    backwards = [example for example in examples if example.direction == "reverse"]
+    reverse = _where(table, [example.direction == "reverse" for example in examples])
+    files.write("reverse", reverse)
+    files.write("reverse-verified", _where(reverse, [_verified(example) for example in backwards]))
+    files.write("forward", _where(table, [example.direction == "forward" for example in examples]))
+    files.write("forward-gemini", _measured([outcome.gemini for outcome in chunk if outcome.gemini is not None], ruler)[0])
     files.write("rejected", _table(REJECTED, [side for side in sides if isinstance(side, RejectedRow)]))
-    return _accepted_pairs(
-        {outcome.source.pair_id for outcome in chunk if outcome.state == "accepted"}, forward, reverse, ruler, index
-    )
+    accepted = {outcome.source.pair_id for outcome in chunk if outcome.state == "accepted"}
+    in_pair = [example.pair_id in accepted for example in examples]
+    _index_pairs(list(compress(examples, in_pair)), list(compress(responses, in_pair)), ruler, index)
+    return _where(table, in_pair)
 
 
-def _rows(examples: list[Example], ruler: "Ruler") -> _Rows:
+def _measured(examples: list[Example], ruler: "Ruler") -> tuple[pa.Table, list[int]]:
+    """The examples' rows, and the lengths of their assistant turns."""
     completions = [example.completion for example in examples]
     responses = ruler.measure([turns[0]["content"] for turns in completions])
     num_tokens: list[int | None] = [None] * len(examples)
     if ruler.tokenizer:
         prompts = ruler.measure([example.question for example in examples])
         num_tokens = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
-    return _Rows(examples, responses, _table(EXAMPLES, examples, completion=completions, num_tokens=num_tokens))
+    return _table(EXAMPLES, examples, completion=completions, num_tokens=num_tokens), responses
 
 
 def _verified(example: Example) -> bool:
     return all(result.status != "fail" for result in example.verdict.values())
 
 
-def _accepted_pairs(accepted: set[str], forward: _Rows, reverse: _Rows, ruler: "Ruler", index: PairIndex) -> pa.Table:
-    ahead, back = (
-        [place for place, example in enumerate(rows.examples) if example.pair_id in accepted] for rows in (forward, reverse)
-    )
-    examples = [forward.examples[place] for place in ahead]
-    parts = [ruler.measure([getattr(example, part) for example in examples]) for part in ("question", "reasoning", "answer")]
-    for example, ahead_place, back_place, *lengths in zip(examples, ahead, back, *parts, strict=True):
+def _index_pairs(examples: list[Example], responses: list[int], ruler: "Ruler", index: PairIndex) -> None:
+    """Adds pairs, given as forward, reverse, forward, reverse, …"""
+    forward = examples[::2]
+    parts = [ruler.measure([getattr(example, part) for example in forward]) for part in ("question", "reasoning", "answer")]
+    for example, forward_response, reverse_response, *lengths in zip(
+        forward, responses[::2], responses[1::2], *parts, strict=True
+    ):
         index.append(
             example.pair_id,
             example.domain,
             forward_row=sum(lengths),
-            forward_response=forward.responses[ahead_place],
-            reverse_response=reverse.responses[back_place],
+            forward_response=forward_response,
+            reverse_response=reverse_response,
         )
-    order = chain.from_iterable(zip(ahead, (len(forward.examples) + place for place in back), strict=True))
-    return pa.concat_tables([forward.table, reverse.table]).take(pa.array(order, pa.int64()))
 
 
 @dataclass
@@ -378,7 +373,7 @@ class _Shelf:
 
 def _table(schema: pa.Schema, rows: Sequence[object], **given: list[Any]) -> pa.Table:
     """`rows` as a table of `schema`: each column from the attribute of its name, or from `given`."""
-    columns = (given.get(field.name) or [getattr(row, field.name) for row in rows] for field in schema)
+    columns = (given.get(field.name) or list(map(attrgetter(field.name), rows)) for field in schema)
     arrays = [_array(values, field.type) for values, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -390,7 +385,7 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if kind == VERDICT:
         return _verdicts(values)
     if kind == PROVENANCE:
-        return _struct(kind, [[getattr(value, name) for value in values] for name in kind.names])
+        return _struct(kind, (list(map(attrgetter(name), values)) for name in kind.names))
     return pa.array(values, kind)
 
 
@@ -437,13 +432,15 @@ def _assistant_turns(texts: Sequence[pa.Buffer]) -> pa.ListArray:
 
 
 class _ConfigFiles:
-    """One Parquet file for each configuration that gets rows, under `stage`."""
+    """Parquet files of SHARD_ROWS rows, or a row group more, for each configuration that gets rows, under `stage`."""
 
     def __init__(self, stage: Path) -> None:
         self._stage = stage
+        self._waiting: dict[str, list[pa.Table]] = {config: [] for config in SCHEMAS}
+        self._shards: dict[str, list[Path]] = {config: [] for config in SCHEMAS}
         self._writers: dict[str, pq.ParquetWriter] = {}
-        self._waiting: dict[str, list[pa.Table]] = {}
         self._rows: Counter[str] = Counter()
+        self._shard_rows: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         return self
@@ -454,49 +451,63 @@ class _ConfigFiles:
 
     def write(self, config: str, table: pa.Table) -> None:
         """Adds rows; they wait in memory until they are enough for a row group."""
-        waiting = self._waiting.setdefault(config, [])
+        waiting = self._waiting[config]
         waiting.append(table)
         self._rows[config] += table.num_rows
         if sum(part.num_rows for part in waiting) >= GROUP_ROWS or sum(part.nbytes for part in waiting) >= GROUP_BYTES:
             self._flush(config)
 
     def _flush(self, config: str) -> None:
-        table = pa.concat_tables([SCHEMAS[config].empty_table(), *self._waiting.pop(config, [])])
-        if table.num_rows and config not in self._writers:
-            (self._stage / config).mkdir()
-            self._writers[config] = _writer(self._unnamed(config), SCHEMAS[config])
-        if table.num_rows:
-            self._writers[config].write_table(table, row_group_size=GROUP_ROWS)
+        table = pa.concat_tables([SCHEMAS[config].empty_table(), *self._waiting[config]])
+        self._waiting[config].clear()
+        if not table.num_rows:
+            return
+        if config not in self._writers:
+            self._writers[config] = self._open(config)
+        self._writers[config].write_table(table, row_group_size=GROUP_ROWS)
+        self._shard_rows[config] += table.num_rows
+        if self._shard_rows[config] >= SHARD_ROWS:
+            self._close(config)
+
+    def _open(self, config: str) -> pq.ParquetWriter:
+        shards = self._shards[config]
+        shards.append(self._stage / config / f"{len(shards)}.parquet")
+        shards[-1].parent.mkdir(exist_ok=True)
+        return _writer(shards[-1], SCHEMAS[config])
+
+    def _close(self, config: str) -> None:
+        if config in self._writers:
+            self._writers.pop(config).close()
+            self._shard_rows[config] = 0
 
     def read_back(self, config: str) -> Iterator[pa.Table]:
-        """Closes the configuration's file and reads it, a row group at a time."""
+        """Closes the configuration's files and reads them, a row group at a time."""
         self._flush(config)
-        if config in self._writers:
-            self._writers[config].close()
-            with pq.ParquetFile(self._unnamed(config)) as file:
+        self._close(config)
+        for shard in self._shards[config]:
+            with pq.ParquetFile(shard, pre_buffer=False) as file:
                 for group in range(file.num_row_groups):
                     yield file.read_row_group(group, use_threads=False)
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Closes the files and names each by its digest; returns rows and files of every configuration, also without rows."""
+        """Closes all files and names each by its digest; returns rows and files of every configuration, also without rows."""
         for config in SCHEMAS:
             self._flush(config)
-        for writer in self._writers.values():
-            writer.close()
+            self._close(config)
         return {
-            config: {"rows": self._rows[config], "files": [self._named(config)] if config in self._writers else []}
-            for config in SCHEMAS
+            config: {
+                "rows": self._rows[config],
+                "files": [_named(shard, place, len(shards)) for place, shard in enumerate(shards)],
+            }
+            for config, shards in self._shards.items()
         }
 
-    def _unnamed(self, config: str) -> Path:
-        return self._stage / config / "train.parquet"
 
-    def _named(self, config: str) -> dict[str, Any]:
-        path = self._unnamed(config)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        named = path.rename(path.with_name(f"train-00000-of-00001-{digest[:12]}.parquet"))
-        return {"path": f"{config}/{named.name}", "sha256": digest, "bytes": named.stat().st_size}
+def _named(shard: Path, place: int, shards: int) -> dict[str, Any]:
+    with shard.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    named = shard.rename(shard.with_name(f"train-{place:05}-of-{shards:05}-{digest[:12]}.parquet"))
+    return {"path": f"{named.parent.name}/{named.name}", "sha256": digest, "bytes": named.stat().st_size}
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -507,7 +518,7 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         version="2.6",
         data_page_version="1.0",
         compression="zstd",
-        compression_level=3,
+        compression_level=1,
         use_dictionary=FEW_VALUES,
         write_statistics=WITH_STATISTICS,
         data_page_size=1 << 20,

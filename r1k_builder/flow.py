@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from r1k_builder import __version__, invert, solve
 from r1k_builder.config import BuildConfig, TeacherConfig
@@ -27,14 +27,13 @@ from r1k_builder.schema import (
     Stage,
     Verdict,
 )
+from r1k_builder.source import GEMINI_TEACHER
 from r1k_builder.verify import rejection, verify_forward, verify_reverse
 
 Parsed = TypeVar("Parsed", ReverseQuestion, Solution)
-Asked = Generator[Request, Completion | Rejection, tuple[Parsed | Rejection, Completion | None]]
 Flow = Generator[Request, Completion | Rejection, Example | RejectedRow]
 """A completion, or the Rejection of a request that the host refuses, goes in for each request that comes out."""
 
-GEMINI = "gemini-2.0-flash-thinking-exp"
 CODE_VERSION = __version__
 """Rows settled by another version of the parsers and checks are read again."""
 
@@ -45,59 +44,65 @@ def forward(example: ForwardExample, config: BuildConfig) -> Flow:
     """The forward row: the source's own reasoning and answer, or template 2 on the forward question."""
     if example.reasoning is not None and example.answer is not None:
         return _given(example, example.reasoning, example.answer, example.teacher)
-    parsed, completion = yield from _sampled(partial(solve.request, example.question), solve.parse, config)
-    verdict = verify_forward(parsed)
-    row = _Row(example, "forward", example.question, example.solution, verdict, _provenance(completion, config))
-    return row.judge(parsed, completion, "solve")
+    solved = yield from _sampled(partial(solve.request, example.question), solve.parse, config)
+    verdict = verify_forward(solved.parsed)
+    row = _Row(example, "forward", example.question, example.solution, verdict, _provenance(solved))
+    return row.judge(solved.parsed, solved.completion, "solve")
 
 
 def gemini(example: ForwardExample) -> Example | None:
     """The forward row by the source's Gemini columns, where it has them beside another teacher's."""
     if example.gemini_reasoning is None or example.gemini_answer is None:
         return None
-    row = _given(example, example.gemini_reasoning, example.gemini_answer, GEMINI)
+    row = _given(example, example.gemini_reasoning, example.gemini_answer, GEMINI_TEACHER)
     return row if isinstance(row, Example) else None
 
 
 def reverse(example: ForwardExample, config: BuildConfig) -> Flow:
     """The reverse row: template 1 on question and solution, then template 2 on the question that it made."""
-    asked, inversion = yield from _sampled(partial(invert.request, example), invert.parse, config)
+    inverted = yield from _sampled(partial(invert.request, example), invert.parse, config)
+    asked = inverted.parsed
     if isinstance(asked, Rejection):
         verdict = verify_reverse(example.question, None, asked)
-        row = _Row(example, "reverse", None, "", verdict, _provenance(inversion, config, inverted=inversion))
-        return row.judge(asked, inversion, "invert")
-    parsed, completion = yield from _sampled(partial(solve.request, asked.question), solve.parse, config)
-    verdict = verify_reverse(example.question, asked.question, parsed)
-    provenance = _provenance(completion, config, inverted=inversion)
-    row = _Row(example, "reverse", asked.question, asked.answer, verdict, provenance)
-    return row.judge(parsed, completion, "solve")
+        row = _Row(example, "reverse", None, "", verdict, _provenance(inverted, inverted))
+        return row.judge(asked, inverted.completion, "invert")
+    solved = yield from _sampled(partial(solve.request, asked.question), solve.parse, config)
+    verdict = verify_reverse(example.question, asked.question, solved.parsed)
+    row = _Row(example, "reverse", asked.question, asked.answer, verdict, _provenance(solved, inverted))
+    return row.judge(solved.parsed, solved.completion, "solve")
+
+
+@dataclass(frozen=True)
+class _Sample(Generic[Parsed]):
+    """What a stage ended with: the record or the rejection, the request, and its completion where there is one."""
+
+    parsed: Parsed | Rejection
+    request: Request
+    completion: Completion | None
 
 
 def _sampled(
-    request: Callable[[TeacherConfig, int], Request],
+    make: Callable[[TeacherConfig, int], Request],
     parse: Callable[[Completion], Parsed | Rejection],
     config: BuildConfig,
-) -> Asked[Parsed]:
-    """The first of up to `attempts` samples that can be read, or the last rejection; and the completion it came from.
+) -> Generator[Request, Completion | Rejection, _Sample[Parsed]]:
+    """The first of up to `attempts` samples that can be read, or the last that can't.
 
     After a truncated sample the next ones get twice the tokens; where the host refuses that, the truncation stands.
     """
     teacher = config.teacher
-    parsed: Parsed | Rejection
-    last: tuple[Rejection, Completion | None] | None = None
-    for sample in range(config.attempts):
-        completion = yield request(teacher, sample)
+    last: _Sample[Parsed] | None = None
+    for number in range(config.attempts):
+        request = make(teacher, number)
+        completion = yield request
         if isinstance(completion, Rejection):
-            return last or (completion, None)
-        parsed = parse(completion)
-        if not isinstance(parsed, Rejection):
-            return parsed, completion
-        last = (parsed, completion)
-        if not parsed.retry:
-            break
+            return last or _Sample(completion, request, None)
+        last = _Sample(parse(completion), request, completion)
+        if not isinstance(last.parsed, Rejection) or not last.parsed.retry:
+            return last
         if completion.finish_reason == "length" and config.teacher.max_tokens is not None:
             teacher = config.teacher.model_copy(update={"max_tokens": 2 * config.teacher.max_tokens})
-    assert last is not None  # `attempts` is at least 1  # noqa: S101
+    assert last is not None  # noqa: S101  # `attempts` is at least 1
     return last
 
 
@@ -163,24 +168,24 @@ def _given(example: ForwardExample, reasoning: str, answer: str, teacher: str | 
     return row.judge(solution, None, "solve", teacher)
 
 
-def _provenance(completion: Completion | None, config: BuildConfig, inverted: Completion | None = None) -> Provenance:
-    """Where the response came from, and by which inversion its question was made."""
-    asked = {"invert_key": inverted.key if inverted else None, "prompt_version": PROMPT_VERSION}
+def _provenance(answered: _Sample[Any], inverted: _Sample[Any] | None = None) -> Provenance:
+    """Where a response came from, and by which inversion its question was made."""
+    completion = answered.completion
+    asked = {
+        "invert_key": inverted.request.key if inverted else None,
+        "solve_key": None if answered is inverted else answered.request.key,
+        "prompt_version": PROMPT_VERSION,
+        "sampling": json.dumps(dict(answered.request.sampling), sort_keys=True),
+    }
     if completion is None:
         return Provenance(**asked)
-    usage = completion.usage
     return Provenance(
         **asked,
-        solve_key=None if completion is inverted else completion.key,
         host=completion.host,
         requested_model=completion.requested_model,
         returned_model=completion.model,
         system_fingerprint=completion.fingerprint,
         finish_reason=completion.finish_reason,
         reasoning_in=completion.reasoning_in,
-        sampling=json.dumps(config.teacher.sampling, sort_keys=True),
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        completion_tokens=usage.completion_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
+        **completion.usage.model_dump(),
     )

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from r1k_builder.errors import LocalError, UsageError
+from r1k_builder.journal import JournalView
 
 
 class BuildFolder:
@@ -24,7 +26,17 @@ class BuildFolder:
 
     @property
     def holds_build(self) -> bool:
-        return self.journal.exists()
+        """Whether a build was begun here: its journal has source rows, or can't be read."""
+        if not self.journal.exists():
+            return False
+        try:
+            view = JournalView(self.journal)
+            try:
+                return view.source_length() > 0
+            finally:
+                view.close()
+        except (sqlite3.DatabaseError, LocalError):
+            return True
 
     def create(self) -> None:
         """Make the folder. Raises UsageError where it holds something else, LocalError where it can't be written."""

@@ -8,6 +8,7 @@ pattern here works in linear time: what it reads was written by a model, and may
 import hashlib
 import json
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 from r1k_builder.config import TeacherConfig
@@ -66,6 +67,16 @@ def parse(completion: Completion) -> ReverseQuestion | Rejection:
     return ReverseQuestion(question=question, answer=answer)
 
 
+_REFUSAL = re.compile(
+    r"""\W{0,20}(?:i(?:['’]m|\ am)\ (?:sorry|unable|not\ able)|sorry\b|i\ apologi[sz]e|i\ can(?:['’]t|not|\ not)\b|as\ an\ ai\b
+                 |抱歉|对不起|很抱歉|我无法)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(
+    r"[\[<{](?:the |an? )?(?:your|new|insert|write|enter|question|answer)\b[^\[\]<>{}]{0,120}[\]>}]", re.IGNORECASE
+)
+
+
 class _Part(NamedTuple):
     """What stands under one label of the reply; `kind` is `question` or `answer`."""
 
@@ -110,6 +121,7 @@ def _settle(kinds: list[str]) -> list[str | None]:
 
 # ---------------------------------------------------------------------------------------------- what a label looks like
 
+_KINDS = ("question", "answer", "bare_question", "bare_answer", "remark")
 _BREAK = r"\n\r\v\f\x85\u2028\u2029"
 _SPACE = r"[ \t\u00a0\u202f\u3000]"
 _NEW = r"(?:new|reversed?|inverse|inverted|transformed|rewritten|revised)[ \t\u00a0_-]{0,2}"
@@ -133,64 +145,88 @@ _REMARK = (
     r"original[ _-]?(?:question|answer)|explanation|rationale|justification|reasoning|commentary|analysis"
     r"|解释|说明|解析|erklärung|begründung|explication|explicación"
 )
-_WORDS = re.compile(
-    rf"""(?:(?<![A-Za-z])|(?<=\\n))
-         (?:(?P<question>{_QUESTION})|(?P<answer>{_ANSWER})|(?P<remark>{_REMARK})|(?P<note>notes?|comments?)
-           |(?P<bare_question>question)|(?P<bare_answer>answer))
-         (?![A-Za-z])""",
+_WORDS = rf"""(?:(?P<question>{_QUESTION})|(?P<answer>{_ANSWER})|(?P<remark>{_REMARK})
+                |(?P<bare_question>question)|(?P<bare_answer>answer))(?![A-Za-z])"""
+_NUMBER = rf"{_SPACE}?(?:\([^(){_BREAK}]{{0,60}}\)|\#?\d{{1,2}}(?![\d.,]))?"  # "New Question (reversed)", "New Question 2"
+_COLON = rf"{_SPACE}*+(?:is{_SPACE}*+)?[:：﹕]"
+_LABEL = re.compile(
+    rf"""(?P<start>[{_BREAK}])
+         (?P<lead>(?:[^\w{_BREAK}<\\]|_|\d{{1,2}}(?=[.):])|[A-Za-z](?=[.)])         # bullets, numbers, headings, emoji, tags,
+            |</?(?:br|p|div|li|[uo]l|t[dr]|table|tbody|b|strong|em|i|u|span|h\d)\s?/?>|\\[a-z]{{4,12}}(?=\*?\{{)
+            |(?:the|my|final|here\ is\ (?:the|my|a)|here's\ (?:the|my|a)|(?:step|part)\ \d|expected[ _]output|output)\b)*+
+            <?)
+         (?P<words>{_WORDS}){_NUMBER}
+         (?P<close></\w{{1,10}}>|[*_`"'”’»」』\]】>}}]{{0,6}})
+         (?:{_COLON}|{_SPACE}*+(?:(?P<pipe>\|)|[-–—=](?={_SPACE})|(?=[{_BREAK}]|\Z))|(?<=[>\]】}}]))
+         (?:\*{{1,3}}(?=\s|\Z))?""",
     re.VERBOSE | re.IGNORECASE,
 )
-_LEAD = re.compile(  # all that a line may hold before its label: bullets, numbers, headings, tags, emoji, a few set phrases
-    rf"""(?:\A|(?<=[{_BREAK}]))
-         (?:[^\w{_BREAK}]|_|\d{{1,2}}(?=[.):])|[A-Za-z](?=[.)])|</?\w{{1,10}}>|\\[a-z]{{4,12}}(?=\*?\{{)
-           |(?i:the|my|final|here\ is\ (?:the|my|a)|here's\ (?:the|my|a)|(?:step|part)\ \d|expected[ _]output|output)\b)*+\Z""",
-    re.VERBOSE,
+_LABEL_IN_LINE = re.compile(  # a tag, or capitalised words that are not quoted
+    rf"""(?:(?P<tag><)|(?<![A-Za-z"'“‘`<*])(?:\*{{0,3}}|<(?:b|strong)>)(?-i:(?=[^\W\d_a-z]))|(?<=\\n))
+         (?P<words>(?P<question>{_QUESTION})|(?P<answer>{_ANSWER})){_NUMBER}
+         (?(tag)>|{_COLON}(?:\*{{1,3}}(?=\s|\Z)|</(?:b|strong)>)?)""",
+    re.VERBOSE | re.IGNORECASE,
 )
-_LEAD_CHARS = 80
-_END = re.compile(
-    rf"""{_SPACE}?(?:\([^(){_BREAK}]{{0,60}}\)|\#?\d{{1,2}}(?![\d.,]))?          # "New Question (reversed)", "New Question 2"
-         (?P<close></\w{{1,10}}>|[*_`"'”’»」』\]】>}}]{{0,6}})
-         {_SPACE}*+
-         (?:(?P<colon>(?:is{_SPACE}*+)?[:：﹕])|(?P<pipe>\|)|[-–—=](?={_SPACE})|(?=[{_BREAK}]|\Z)|(?<=[>\]】}}]))
-         (?:\*{{1,3}}(?=\s|\Z))?""",
-    re.VERBOSE,
-)
-_OPENED = re.compile(r"(\*{1,3}|_{1,3}|`|[\"'“‘«「『\[【]|<\w{1,10}>|\\[a-z]{4,12}\*?\{)\Z")
+_OPENED = re.compile(r"(?:\*{1,3}|_{1,3}|`|[\"'“‘«「『\[【]|<\w{1,10}>|\\[a-z]{4,12}\*?\{)\Z")
 _CLOSER = {"“": "”", "‘": "’", "«": "»", "「": "」", "『": "』", "[": "]", "【": "】"}
 
 
 class _Label(NamedTuple):
     kind: str
-    """A group of `_WORDS`."""
+    """`question` and `answer`; `bare_question` and `bare_answer`, without a "new"; `remark`, on the exercise."""
     start: int
     """Where the label's line begins: what stands before belongs to the part before."""
     end: int
     """Where its part begins."""
     opened: str = ""
-    """Decoration that the part still has to close, as in `**New Question: …**`; `|` in the row of a table."""
+    """What the part still has to close: `**` of `**New Question: …**`, a tag, or `|`, the cell of a table."""
     in_line: bool = False
     """Whether other text stands before it on its line."""
 
 
-def _label(text: str, words: re.Match[str]) -> _Label | None:
-    """The label that `words` are, or None where they are just words: nothing ends a label there, or prose leads to it."""
-    start, end = words.span()
-    kind, window = str(words.lastgroup), max(0, start - _LEAD_CHARS)
-    if text[end : end + 1] == ">" and text[window:start].endswith("<"):
-        return _Label(kind, start - 1, end + 1, f"<{words[0]}>")
-    if (after := _END.match(text, end)) is None:
-        return None
-    lead = _LEAD.search(text[window:start])
-    if lead is None or (lead.start() == 0 and window > 0):
-        plain = after["colon"] is not None and not words[0][0].islower() and text[start - 1] not in "\"'“‘`"
-        return _Label(kind, start, after.end(), in_line=True) if plain and kind in ("question", "answer") else None
-    if lead[0].endswith("</"):
-        return None
-    start, end, opened = window + lead.start(), after.end(), "|" if after["pipe"] else ""
-    if not opened and (mark := _OPENED.search(lead[0])) is not None and (closer := _closer(mark[0])) not in after["close"]:
-        closes_here = text.startswith(closer, end)
-        end, opened = (end + len(closer), "") if closes_here else (end, mark[0])
-    return _Label(kind, start, end, opened)
+def _labels(text: str) -> list[_Label]:
+    """The labels of a reply, in order: those on lines of their own, and inside a line those that are missing there.
+
+    `text` begins with a line break.
+    """
+    own = {found.end("words"): _own_line_label(text, found) for found in _LABEL.finditer(text)}
+    kinds = [label.kind for label in own.values() if label.kind in ("question", "answer")]
+    if "question" in kinds and all("answer" in pair for pair in pairwise([*kinds, ""]) if pair[0] == "question"):
+        return list(own.values())
+    in_line = {found.end("words"): _in_line_label(found) for found in _LABEL_IN_LINE.finditer(text)}
+    labels = [label for _, label in sorted((in_line | own).items())]
+    return labels if "question" not in kinds else _without_mentions(labels)
+
+
+def _without_mentions(labels: list[_Label]) -> list[_Label]:
+    """`labels` without those inside a line, but for an answer's that none on a line of its own follows."""
+    kept: list[_Label] = []
+    next_kind = ""
+    for label in reversed(labels):
+        if not label.in_line or (label.kind == "answer" and next_kind != "answer"):
+            kept.append(label)
+            next_kind = label.kind if label.kind in ("question", "answer") else next_kind
+    return kept[::-1]
+
+
+def _own_line_label(text: str, found: re.Match[str]) -> _Label:
+    kind, start, end, lead = _kind(found), found.start(), found.end(), found["lead"]
+    if found["pipe"] or lead.endswith("<"):
+        return _Label(kind, start, end, "|" if found["pipe"] else f"<{found['words']}>")
+    opened = _OPENED.search(lead)
+    if opened is None or (closer := _closer(opened[0])) in found["close"]:
+        return _Label(kind, start, end)
+    if text.startswith(closer, end):
+        return _Label(kind, start, end + len(closer))
+    return _Label(kind, start, end, opened[0])
+
+
+def _in_line_label(found: re.Match[str]) -> _Label:
+    return _Label(_kind(found), found.start(), found.end(), f"<{found['words']}>" if found["tag"] else "", in_line=True)
+
+
+def _kind(found: re.Match[str]) -> str:
+    return next(kind for kind in _KINDS if found[kind])
 
 
 def _closer(opened: str) -> str:
@@ -204,55 +240,35 @@ def _closer(opened: str) -> str:
 _FENCE = re.compile(r"^[ \t]*+(?:```|~~~)[^\n]*+", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]*+(?:-{3,}+|\*{3,}+|_{3,}+|={3,}+)[ \t\r]*+$", re.MULTILINE)
 _BLOCK_TAG = r"</?(?:br|p|div|li|ul|ol|hr|td|tr)\s?/?>"
-_HEAD = re.compile(rf"(?:\s|{_BLOCK_TAG}|(?:---|\*\*\*|___|===)[-*_=]*+[ \t\r]*+(?=\n|\Z))*+")
+_HEAD = re.compile(rf"(?:\s|{_BLOCK_TAG}|(?:(?:---|\*\*\*|___|===)[-*_=]*+|[|>][-+]?)[ \t\r]*+(?=\n|\Z))*+")
 _TAIL = re.compile(rf"(?:{_BLOCK_TAG}|(?:\\n){{1,4}})\Z")
 _WRAPPERS = (
     *((mark, mark) for mark in ("**", "__", "*", "_", "`", '"', "'")),
     *((opened, closed) for opened, closed in _CLOSER.items() if opened not in "[【"),
     *((f"<{tag}>", f"</{tag}>") for tag in ("b", "strong", "em", "i", "u", "span")),
 )
+_QUOTES_NEST = re.compile(r'[^"]*+(?<=[\s(])"')
+"""Whether the first quotation mark in a text opens: then a pair around the whole text belongs together."""
 _MOST_LAYERS = 6
 """Layers of decoration that are taken off; a bound, so that a reply of nothing else takes no quadratic time."""
 
 
 def _labelled_parts(text: str) -> list[_Part]:
     """The parts of a reply whose labels stand in the text: from each label to the next, or to a remark on the exercise."""
-    found = _own_lines([label for words in _WORDS.finditer(text) if (label := _label(text, words)) is not None])
-    kinds = _settle([label.kind for label in found])
+    text = "\n" + text
+    labels = _labels(text)
     parts: list[_Part] = []
     next_kind, next_part = "", len(text)
-    next_remark = next_note = next_part
-    for label, kind in zip(reversed(found), reversed(kinds), strict=True):
+    next_remark = next_part
+    for label, kind in zip(reversed(labels), reversed(_settle([label.kind for label in labels])), strict=True):
         if kind == "remark":
-            next_remark = next_note = label.start
-        elif kind == "note":
-            next_note = label.start
+            next_remark = label.start
         elif kind is not None:
             ends_pair = kind == "answer" or next_kind != "answer"
-            end = next_note if kind == "answer" else next_remark if ends_pair else next_part
+            end = next_remark if ends_pair else next_part
             parts.append(_Part(kind, _part_text(text[label.end : end], label.opened, ends_pair)))
-            next_kind, next_part = kind, label.start
-            next_remark = next_note = next_part
+            next_kind, next_part, next_remark = kind, label.start, label.start
     return parts[::-1]
-
-
-def _own_lines(labels: list[_Label]) -> list[_Label]:
-    """`labels` without those inside a line, where labels stand on lines of their own.
-
-    An answer's label is kept inside a line that no answer on a line of its own follows ("New Question: … New Answer: …").
-    """
-    if not any(label.kind == "question" and not label.in_line for label in labels):
-        return labels
-    kept: list[_Label] = []
-    next_kind = ""
-    for label in reversed(labels):
-        if not label.in_line:
-            kept.append(label)
-            next_kind = label.kind if label.kind in ("question", "answer") else next_kind
-        elif label.kind == "answer" and next_kind != "answer":
-            kept.append(label)
-            next_kind = "answer"
-    return kept[::-1]
 
 
 def _part_text(text: str, opened: str, ends_pair: bool) -> str:
@@ -260,11 +276,10 @@ def _part_text(text: str, opened: str, ends_pair: bool) -> str:
     on_own_line = text.lstrip(" \t")[:1] in ("\n", "\r", "\u2028")
     if opened == "|":
         text = text.strip().partition("\n")[0].rstrip().removesuffix("|")
-    elif opened.startswith("<") and _WORDS.search(opened):
+    elif opened.startswith("<"):
         text = text.partition(_closer(opened))[0]
-    if ends_pair:
-        text = _before_commentary(text)
-    text = _closed(_unquoted(text.strip()), opened)
+    text = _HEAD.sub("", text, count=1)
+    text = _closed(_unquoted((_before_commentary(text) if ends_pair else text).strip()), opened)
     if on_own_line and text[:2] in ("- ", "* ", "+ ", "• ") and f"\n{text[:2]}" not in text:
         text = text[2:]
     for _ in range(_MOST_LAYERS):
@@ -276,7 +291,7 @@ def _part_text(text: str, opened: str, ends_pair: bool) -> str:
 
 def _before_commentary(text: str) -> str:
     """`text` up to a horizontal rule, or to the end of a code fence that began before the label."""
-    if (rule := _RULE.search(text, _HEAD.match(text).end())) is not None:  # type: ignore[union-attr]  # matches always
+    if (rule := _RULE.search(text)) is not None:
         text = text[: rule.start()]
     fences = list(_FENCE.finditer(text))
     if len(fences) % 2 == 0:
@@ -293,16 +308,12 @@ def _unquoted(text: str) -> str:
 
 
 def _closed(text: str, opened: str) -> str:
-    """`text` without the closing decoration that its label has opened."""
+    """`text` without the closing decoration that its label has opened, where it is one too many."""
     closer = _closer(opened)
     if not opened or not text.endswith(closer):
         return text
-    is_owed = (
-        text.count(closer) % 2 == 1
-        if closer == opened
-        else text.count(closer) > text.count(opened[-1:] if closer == "}" else opened)
-    )
-    return text[: -len(closer)] if is_owed else text
+    spare = text.count(closer) % 2 if closer == opened else text.count(closer) - text.count(opened[-1])
+    return text[: -len(closer)] if spare > 0 else text
 
 
 def _without_layer(text: str) -> str:
@@ -323,10 +334,6 @@ def _without_layer(text: str) -> str:
     return text
 
 
-_QUOTES_NEST = re.compile(r'[^"]*+(?<=[\s(])"')
-"""Whether the first quotation mark in a text opens: then a pair around the whole text belongs together."""
-
-
 # ------------------------------------------------------------------------------------------------- a reply in a table
 
 _TABLE = re.compile(
@@ -340,7 +347,7 @@ _CELLS = (re.compile(r"(?<!\\)\|"), re.compile(r"(?<=[ \t])\|(?=[ \t])"))
 
 def _table_parts(text: str) -> list[_Part]:
     """The two cells under a heading row of both labels; a part without text where bars in the mathematics hide the cells."""
-    if (table := _TABLE.search(text)) is None:
+    if "|" not in text or (table := _TABLE.search(text)) is None:
         return []
     row = table["row"].strip().removeprefix("|").removesuffix("|")
     for bar in _CELLS:
@@ -355,38 +362,35 @@ _JSON_START = re.compile(r"\s*+(?:```\w*+\s*+)?+[\[{]")
 _JSON_PAIR = re.compile(
     rf"""\"(?:(?P<question>{_QUESTION})|(?P<answer>{_ANSWER})|(?P<bare_question>question)|(?P<bare_answer>answer))\"\s*+:\s*+
          (?:\"(?P<string>(?:[^"\\]++|\\(?:.|\Z)
-                |\"(?!\s*+(?:[}}\]]|,\s*+(?:[}}\]]|\"[^"\n]{{1,60}}\"\s*+:)|```|\Z)|[ \t]*+,?[ \t]*+[\r\n]))*+)
-           |(?P<scalar>[-+\w.]{{1,60}}+))""",
+                |\"(?!\s*+(?:[}}\]]|,\s*+(?:[}}\]]|\Z|\"[^"\n]{{1,60}}\"\s*+:)|```|\Z)|[ \t]*+,?[ \t]*+[{_BREAK}]))*+)
+           |(?:null|true|false|(?P<number>-?\d[-+.\deE]{{0,60}}+))(?=\s*+[,}}]))""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _ESCAPE = re.compile(
-    r"""\\(?: (?P<command>[bf][a-z]|(?: n(?:abla|eq|eg|otin|mid|exists|leq|geq)
-                                      | r(?:ho|ight|angle|ceil|floor|m|vert)
-                                      | t(?:ext[a-z]*|imes|heta|au|frac|ilde|riangle[a-z]*|herefore|anh?|op))(?![a-z]))
-            | (?P<doubtful>(?:nu|ne|ni|not|to)(?![a-z]))
+    r"""\\(?: (?P<command>[bf][a-z]|(?: n(?:abla|eq|eg|otin|mid|ot|exists|leq|geq)
+                                      | r(?:ho|ight[a-z]*|angle|ceil|floor|m|vert|eal)
+                                      | t(?:ext[a-z]*|imes|heta|au|frac|ilde|riangle[a-z]*|herefore|anh?|op|o))(?![a-z]))
+            | (?P<doubtful>n[uei](?![a-z]))
             | (?P<valid>["\\/bfnrt]|u[0-9a-fA-F]{4})
             | (?P<invalid>.|\Z))""",
     re.VERBOSE | re.DOTALL,
 )
+_BARE_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
 _UNESCAPED = {'"': '"', "n": "\n", "r": "\r", "t": "\t"}
 
 
 def _json_parts(text: str) -> list[_Part]:
     """The parts of a reply in JSON, whole or not, read key by key: what models write as JSON is often none.
 
-    The keys "question" and "answer" count only where the reply begins as JSON.
+    The keys "question" and "answer" count only where the reply begins as JSON. Without a question there is no part.
     """
-    pairs = list(_JSON_PAIR.finditer(text))
-    if _JSON_START.match(text) is None:
-        pairs = [pair for pair in pairs if pair["question"] or pair["answer"]]
-    kinds = _settle(
-        [next(kind for kind in ("question", "answer", "bare_question", "bare_answer") if pair[kind]) for pair in pairs]
-    )
-    return [
-        _Part(kind, _part_text(_json_text(pair["string"] or pair["scalar"] or ""), "", False))
-        for pair, kind in zip(pairs, kinds, strict=True)
-        if kind is not None
-    ]
+    is_json = _JSON_START.match(text) is not None
+    pairs = [pair for pair in _JSON_PAIR.finditer(text) if is_json or pair["question"] or pair["answer"]]
+    kinds = _settle([_kind(pair) for pair in pairs])
+    if "question" not in kinds:
+        return []
+    texts = [_part_text(_json_text(pair["string"] or pair["number"] or ""), "", False) for pair in pairs]
+    return [_Part(kind, text) for kind, text in zip(kinds, texts, strict=True) if kind is not None]
 
 
 def _json_text(string: str) -> str:
@@ -396,15 +400,3 @@ def _json_text(string: str) -> str:
         return _ESCAPE.sub(lambda escape: _UNESCAPED.get(escape["valid"] or "", escape[0]), string)
     escaped = _BARE_QUOTE.sub(lambda found: found[1] or '\\"', string)
     return clean_text(json.loads(f'"{escaped}"', strict=False))
-
-
-_BARE_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
-
-_REFUSAL = re.compile(
-    r"""\W{0,20}(?:i(?:['’]m|\ am)\ (?:sorry|unable|not\ able)|sorry\b|i\ apologi[sz]e|i\ can(?:['’]t|not|\ not)\b|as\ an\ ai\b
-                 |抱歉|对不起|很抱歉|我无法)""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_PLACEHOLDER = re.compile(
-    r"[\[<({][^\[\]<>(){}]{0,120}\b(?:question|answer|statement)\b[^\[\]<>(){}]{0,120}[\]>)}]", re.IGNORECASE
-)

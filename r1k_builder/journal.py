@@ -31,7 +31,7 @@ BALLAST_PER_SLOT = 128 * 1024
 """Bytes set aside per request in flight, so that a full disk can't cost an answer that is on its way."""
 
 MAYBE_BILLED = ("timeout", "cut")
-"""Errors after which the host may have worked, and billed, all the same."""
+"""Errors after which the host may have worked, and billed, all the same (`lost` counts them)."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -150,15 +150,15 @@ class JournalView:
             query += " JOIN attempt ON attempt.id = ledger.attempt JOIN request USING (key) WHERE stage = ?"
         return Spent(*self._db.execute(query, () if stage is None else (stage,)).fetchone())
 
-    def lost(self, run: int | None = None) -> Lost:
-        """Attempts (of one run) without a reply, or given up or cut off while it came: they may have been billed."""
-        query = (
-            "SELECT count(*), coalesce(sum(most), 0) FROM attempt LEFT JOIN reply ON reply.attempt = attempt.id"
-            f" WHERE (reply.attempt IS NULL OR error IN {MAYBE_BILLED})"  # noqa: S608  # a constant of ours
-        )
-        if run is None:
-            return Lost(*self._db.execute(query).fetchone())
-        return Lost(*self._db.execute(query + " AND run = ?", (run,)).fetchone())
+    def in_flight(self, run: int) -> Lost:
+        """Attempts of a run that have no reply: on their way now, or lost with the run."""
+        query = "SELECT count(*), coalesce(sum(most), 0) FROM attempt LEFT JOIN reply ON reply.attempt = id"
+        return Lost(*self._db.execute(query + " WHERE reply.attempt IS NULL AND run = ?", (run,)).fetchone())
+
+    def lost(self) -> Lost:
+        """Attempts of all runs without a reply, given up on, or cut off: they may have been billed."""
+        query = "SELECT count(*), coalesce(sum(most), 0) FROM attempt LEFT JOIN reply ON reply.attempt = id"
+        return Lost(*self._db.execute(query + " WHERE reply.attempt IS NULL OR error IN ('timeout', 'cut')").fetchone())
 
     def spent_at_most(self) -> int:
         """Picodollars that are spent for certain, plus the worst of what is lost or came without usage."""
@@ -243,7 +243,7 @@ class Journal(JournalView):
         (previous,) = self._db.execute("SELECT coalesce(max(id), 0) FROM run").fetchone()
         self.run = previous + 1
         self._now([("INSERT INTO run (id, began) VALUES (?, ?)", (self.run, time.time()))])
-        return self.lost(previous)
+        return self.in_flight(previous)
 
     def end_run(self, outcome: str) -> None:
         self._now([("UPDATE run SET ended = ?, outcome = ? WHERE id = ?", (time.time(), outcome, self.run))])

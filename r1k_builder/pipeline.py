@@ -5,6 +5,7 @@ the host, the budget, the disk) stops the sending; what is in flight is waited f
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import signal
@@ -189,9 +190,9 @@ class Pipeline:
     # -- the end of a run ------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        until = time.monotonic() + self.config.grace
-        while self.slots.in_flight and time.monotonic() < until:
-            await asyncio.sleep(0.05)
+        """Wait for what is in flight, at most `grace` seconds; then end the rows that wait for a slot or a retry."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.slots.idle(), self.config.grace)
         self._cancel_rows()
 
     def _cancel_rows(self) -> None:

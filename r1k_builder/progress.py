@@ -97,7 +97,7 @@ async def watch(pipeline: Pipeline, console: Console) -> None:
     if not console.is_terminal:
         while True:
             await asyncio.sleep(LINE_EVERY)
-            console.print(describe(take_snapshot(pipeline, done_before)), highlight=False, markup=False)
+            console.print(describe(take_snapshot(pipeline, done_before)), highlight=False, markup=False, soft_wrap=True)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             live.update(_render(take_snapshot(pipeline, done_before)), refresh=True)

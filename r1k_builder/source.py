@@ -23,6 +23,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from r1k_builder import embedded
 from r1k_builder.config import EMBEDDED, BuildConfig
 from r1k_builder.errors import LocalError, SourceError
 from r1k_builder.schema import ForwardExample, clean_text
@@ -39,6 +40,7 @@ BATCH_ROWS = 64
 READ_BUFFER = 1 << 16
 _MOST_NAMES = 1000
 _TAKE_A_FILE = "give --source a Parquet file that you downloaded"
+_PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)  # the last for a column's name
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 
 Note = Callable[[str], None]
@@ -131,14 +133,12 @@ def open_source(config: BuildConfig, note: Note) -> Source:
 
 
 def _open_bank(config: BuildConfig, note: Note) -> Source:
-    from r1k_builder.embedded import BANK_VERSION, rows
-
     seed = config.shuffle_seed or 0
 
     def read(_: _Notes) -> Iterator[tuple[str, ForwardExample]]:
-        return ((f"row {number}", example) for number, example in enumerate(rows(seed=seed, split=config.split), 1))
+        return ((f"row {number}", example) for number, example in enumerate(embedded.rows(seed=seed, split=config.split), 1))
 
-    return Source(f"{EMBEDDED}:{BANK_VERSION}:{config.split}:{seed}", config, note, read, PATIENCE)
+    return Source(f"{EMBEDDED}:{embedded.BANK_VERSION}:{config.split}:{seed}", config, note, read, PATIENCE)
 
 
 class _Notes:
@@ -217,7 +217,7 @@ def _parquet_columns(path: Path) -> list[str]:
     try:
         with pq.ParquetFile(path) as file:
             return list(file.schema_arrow.names)
-    except (pa.ArrowException, OSError) as error:
+    except _PARQUET_ERRORS as error:
         raise _unreadable_parquet(path) from error
 
 
@@ -226,7 +226,7 @@ def _parquet_batches(path: Path, columns: list[str]) -> Iterator[Any]:
         # So memory stays flat: by default whole row groups are held, compressed, and each thread holds on to its share.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BUFFER) as file:
             yield from file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except _PARQUET_ERRORS as error:
         raise _unreadable_parquet(path) from error
 
 
@@ -562,27 +562,24 @@ def _shuffled(examples: Iterable[ForwardExample], seed: int) -> Iterator[Forward
     The order of two examples depends on them and the seed alone, so a row added to the source, taken out, or filtered
     by domain moves no other, and what was paid for under a limit stays useful. The examples wait in a temporary file.
     """
-    with tempfile.TemporaryFile() as file:
-        keys, offsets = _spill(examples, seed, file)
-        for index in sorted(range(len(keys)), key=keys.__getitem__):
-            file.seek(offsets[index])
-            yield ForwardExample.model_validate_json(file.readline())
+    try:
+        with tempfile.TemporaryFile() as file:
+            keys, offsets = _spill(examples, seed, file)
+            for index in sorted(range(len(keys)), key=keys.__getitem__):
+                file.seek(offsets[index])
+                yield ForwardExample.model_validate_json(file.readline())
+    except OSError as error:
+        trouble = f"the shuffled source can't be kept in a temporary file ({error.strerror})"
+        raise LocalError(f"{trouble}: set TMPDIR to a folder with room") from error
 
 
 def _spill(examples: Iterable[ForwardExample], seed: int, file: IO[bytes]) -> "tuple[array[int], array[int]]":
     """Write the examples, one JSON line each; their sort keys and the offsets of their lines."""
     keys, offsets = array("Q"), array("Q")
-    try:
-        for example in examples:
-            keys.append(int(hashlib.sha256(f"{seed}:{example.pair_id}".encode()).hexdigest()[:16], 16))
-            offsets.append(file.tell())
-            file.write(example.model_dump_json().encode() + b"\n")
-        file.flush()
-    except OSError as error:
-        folder = tempfile.gettempdir()
-        raise LocalError(
-            f"the shuffled source does not fit into {folder} ({error.strerror}): set TMPDIR to a roomier folder"
-        ) from error
+    for example in examples:
+        keys.append(int(hashlib.sha256(f"{seed}:{example.pair_id}".encode()).hexdigest()[:16], 16))
+        offsets.append(file.tell())
+        file.write(example.model_dump_json().encode() + b"\n")
     return keys, offsets
 
 

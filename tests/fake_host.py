@@ -16,7 +16,23 @@ from typing import Any
 
 from aiohttp import web
 
-FAULTS = ("429", "500", "503", "400", "402", "drop", "cut", "junk", "empty", "length", "resource", "unparsable", "hang", "blank", "filter")
+FAULTS = (
+    "429",
+    "500",
+    "503",
+    "400",
+    "402",
+    "drop",
+    "cut",
+    "junk",
+    "empty",
+    "length",
+    "resource",
+    "unparsable",
+    "hang",
+    "blank",
+    "filter",
+)
 
 Script = Callable[[str, int], str | None]
 """(the prompt's hash in hex, which attempt at it this is, from 1) -> a fault's name, or None for a good answer."""
@@ -120,7 +136,9 @@ def complete(model: str, prompt: str, number: str, fault: str | None) -> dict[st
     content = f"The sum is $\\frac{{1}}{{2}}$ of {number[:6]}.\n\n\\boxed{{{int(number[:4], 16)}}}"
     if "reverse the roles" in prompt:
         content = f"New Question: Which number gives {int(number[:8], 16)}?\n\nNew Answer: {int(number[8:12], 16)}"
-    finish = {"length": "length", "resource": "insufficient_system_resource", "filter": "content_filter"}.get(fault or "", "stop")
+    finish = {"length": "length", "resource": "insufficient_system_resource", "filter": "content_filter"}.get(
+        fault or "", "stop"
+    )
     if fault == "empty":
         content = ""
     if fault == "unparsable":

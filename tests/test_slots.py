@@ -38,8 +38,19 @@ async def test_the_most_urgent_goes_first_and_equals_in_order() -> None:
 async def test_a_refusal_sets_the_limit_to_what_the_host_took() -> None:
     pool = Slots(8)
     async with pool.take(0), pool.take(0), pool.take(0), pool.take(0):
-        pool.refused(None)
+        for _ in range(5):
+            pool.refused(None)
     assert pool.limit == 3
+
+
+async def test_stray_refusals_leave_the_limit_alone() -> None:
+    pool = Slots(8)
+    for _ in range(50):
+        async with pool.take(0), pool.take(0):
+            pool.refused(None)
+            for _ in range(19):
+                pool.succeeded()
+    assert pool.limit == 8
 
 
 async def test_the_limit_doubles_per_round_trip_once_the_hold_is_over() -> None:
@@ -56,7 +67,8 @@ async def test_the_limit_doubles_per_round_trip_once_the_hold_is_over() -> None:
 async def test_no_growth_while_the_hold_lasts() -> None:
     pool = Slots(8)
     async with pool.take(0), pool.take(0):
-        pool.refused(None)
+        for _ in range(5):
+            pool.refused(None)
         pool.succeeded()
     assert pool.limit == 1
 
@@ -79,5 +91,3 @@ async def test_a_cancelled_waiter_leaves_no_slot_behind() -> None:
         await asyncio.gather(waiter, return_exceptions=True)
     async with pool.take(0):
         assert pool.in_flight == 1
-
-

@@ -12,12 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_server import Repository, client_environment, serve_hub
 
 from r1k_builder.config import BuildConfig
+from r1k_builder.embedded import BANK_VERSION
 from r1k_builder.errors import SourceError
 from r1k_builder.schema import ForwardExample, identify
 from r1k_builder.source import DEEPSEEK_TEACHER, GEMINI_TEACHER, Source, open_source
+from tests.hub_server import Repository, client_environment, serve_hub
 
 QA = [{"question": f"What is {n} + {n}?", "solution": f"It is \\boxed{{{2 * n}}}."} for n in range(40)]
 
@@ -281,6 +282,28 @@ def test_an_added_row_moves_no_other_in_the_shuffle(tmp_path: Path) -> None:
     assert [example for example in after if example.question != "new"] == before
 
 
+def test_a_full_disk_while_shuffling_is_a_local_error(tmp_path: Path) -> None:
+    """Nothing may be longer than 1,000 bytes in this process: what is written past them fails like on a full disk."""
+    path = write_lines(tmp_path / "a.jsonl", QA)
+    code = (
+        "import resource\n"
+        "from r1k_builder.config import BuildConfig\n"
+        "from r1k_builder.errors import LocalError\n"
+        "from r1k_builder.source import open_source\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        f"    list(open_source(BuildConfig(source={str(path)!r}, shuffle_seed=1), print).examples())\n"
+        "except LocalError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert (
+        done.stdout
+        == "the shuffled source can't be kept in a temporary file (File too large): set TMPDIR to a folder with room\n"
+    )
+    assert done.stderr == ""
+
+
 def test_the_limit_counts_rows_of_the_domain(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [row | {"domain": "odd" if n % 2 else "even"} for n, row in enumerate(QA)])
     examples, lines = read(path, domain="odd", limit=5)
@@ -345,6 +368,11 @@ def test_a_malformed_line_is_named_and_stops_nothing(tmp_path: Path, line: bytes
     examples, lines = read(path)
     assert [example.question for example in examples] == ["fine", QA[0]["question"]]
     assert lines == ["source line 3: not a JSON object; skipped"]
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf " + json.dumps(QA).encode())
+    assert len(read(tmp_path / "a.json")[0]) == len(QA)
 
 
 def test_numbers_become_text(tmp_path: Path) -> None:
@@ -459,6 +487,13 @@ def test_a_parquet_cut_short_is_refused(tmp_path: Path) -> None:
     assert "fetch or write it again" in refuse(path)
 
 
+def test_a_parquet_whose_column_names_are_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(QA), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"question", b"questio\xff"))
+    assert "can't be read as Parquet" in refuse(path)
+
+
 @pytest.mark.parametrize("content", ['[{"question": "q"}', "[" * 100_000, '[{"question": "q", "answer": "a"},]'])
 def test_a_damaged_json_array_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
@@ -508,14 +543,37 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, name: str) -> No
 # ── the embedded bank ──
 
 
+def test_the_embedded_bank_is_a_source() -> None:
+    def draw(**settings: Any) -> tuple[str, list[ForwardExample]]:
+        source = open_source(BuildConfig(source="embedded", **settings), print)
+        return source.fingerprint, list(source.examples())
+
+    fingerprint, examples = draw(limit=50)
+    assert fingerprint == f"embedded:{BANK_VERSION}:train:0"
+    assert len({example.pair_id for example in examples}) == 50
+    assert draw(limit=80)[1][:50] == examples
+    for settings in ({"shuffle_seed": 4}, {"split": "heldout"}):
+        other, drawn = draw(limit=50, **settings)
+        assert other != fingerprint
+        assert drawn != examples
+    assert {example.domain for example in draw(limit=20, domain="physics")[1]} == {"physics"}
+    with pytest.raises(SourceError, match=r"no row of embedded has the domain 'poetry': give --domain one of '\w+', "):
+        draw(domain="poetry")
+
+
+def test_without_a_limit_the_embedded_bank_gives_a_thousand() -> None:
+    examples = open_source(BuildConfig(source="embedded"), print).examples()
+    assert sum(1 for _ in examples) == 1000
+
+
 def endless(repeat_after: int) -> Iterator[tuple[str, ForwardExample]]:
     return ((f"row {n}", ForwardExample(question=f"q{n % repeat_after}", solution="s", domain="physics")) for n in count(1))
 
 
 def test_an_exhausted_bank_ends() -> None:
     config = BuildConfig(source="embedded", limit=1000)
-    source = Source("bank", config, lambda _: None, lambda _: endless(repeat_after=30), patience=100)
-    assert len(list(source.examples())) == 30
+    source = Source("bank", config, lambda _: None, lambda _: endless(repeat_after=300), patience=100)
+    assert len(list(source.examples())) == 300
 
 
 def test_a_bank_without_the_domain_is_refused() -> None:

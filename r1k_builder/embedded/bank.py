@@ -7,15 +7,15 @@ seed or wording drew it. One parameter set in `HELD_OUT_ONE_IN` is held out.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from hashlib import sha256
 from itertools import count
 from math import isqrt
 from typing import Literal
 
-from r1k_builder.embedded.formula import render, show, work_out
-from r1k_builder.embedded.relation import Given, Quantity, Relation, article
+from r1k_builder.embedded.formula import show
+from r1k_builder.embedded.relation import Given, Relation
 from r1k_builder.embedded.table import RELATIONS
+from r1k_builder.embedded.wording import ask, explain, forms
 from r1k_builder.schema import ForwardExample
 
 Split = Literal["train", "heldout"]
@@ -24,9 +24,6 @@ BANK_VERSION = "1"
 """Changes whenever a row of the bank, or a reply of its teacher, changes."""
 MODEL = "r1k-embedded-solver"
 HELD_OUT_ONE_IN = 5
-
-STYLES = 5
-"""How many wordings `ask` knows."""
 
 
 @dataclass(frozen=True)
@@ -96,71 +93,6 @@ def forward_example(fact: Fact) -> ForwardExample:
     )
 
 
-def explain(relation: Relation, given: Given, asked: str) -> tuple[str, str]:
-    """Reasoning (givens, formula, rearrangement, arithmetic) and answer with its box, for any variable that is asked.
-
-    Raises ZeroDivisionError where the givens do not determine it.
-    """
-    equations = relation.rearranged[asked]
-    steps: list[str] = []
-    quantity = relation.by_symbol[asked]
-    value = work_out(equations[-1][1], given, steps)
-    stated = ", ".join(f"{symbol} = {relation.by_symbol[symbol].value(given[symbol])}" for symbol in given)
-    derivation = ", so ".join(f"{render(left)} = {render(right)}" for left, right in equations)
-    lines = [f"Given: {stated}. Asked: {quantity.name} {asked}.", derivation, *steps]
-    boxed = quantity.value(value).replace(show(value), f"\\boxed{{{show(value)}}}", 1)
-    return "\n".join(lines), f"The {quantity.name} is {boxed}."
-
-
-# -- wording ------------------------------------------------------------------------------------------------------
-
-
-def forms(relation: Relation) -> int:
-    """How many wordings a question of `relation` has: styles × orders of the givens × subjects."""
-    return STYLES * 2 * len(relation.subjects)
-
-
-def ask(relation: Relation, given: Given, asked: str, form: int, subject: str | None = None) -> str:
-    """The question for `asked`, in wording `form` (0 <= form < forms(relation)); a `subject` replaces the form's own."""
-    rest, style = divmod(form, STYLES)
-    backwards, which = divmod(rest, len(relation.subjects))
-    stated = [variable for variable in relation.variables if variable.symbol != asked]
-    if backwards:
-        stated.reverse()
-    text = _worded(style, article(subject or relation.subjects[which]), stated, given, relation.by_symbol[asked])
-    return " ".join([text, *(f"Take {c.symbol} = {c.value(given[c.symbol])}." for c in relation.constants)])
-
-
-def _worded(style: int, subject: str, stated: list[Quantity], given: Given, asked: Quantity) -> str:
-    if style <= 1:
-        facts = _enumerate(_without_repeated_has([quantity.stated(given[quantity.symbol]) for quantity in stated]))
-        if style == 0:
-            return f"{subject[0].upper()}{subject[1:]} {facts}. {asked.question}"
-        return f"What is the {asked.before_subject} {subject} that {facts}?"
-    if style == 4:
-        facts = ", ".join(f"{quantity.name} {quantity.value(given[quantity.symbol])}" for quantity in stated)
-        return f"Given: {facts}. Determine the {asked.before_subject} {subject}."
-    facts = _enumerate([f"the {quantity.name} is {quantity.value(given[quantity.symbol])}" for quantity in stated])
-    if style == 2:
-        return f"Find the {asked.before_subject} {subject} if {facts}."
-    return f"For {subject}, {facts}. Calculate the {asked.name}."
-
-
-def _without_repeated_has(predicates: list[str]) -> list[str]:
-    """`has a length …, has a width …` -> `has a length …, a width …`."""
-    return [
-        predicate.removeprefix("has ") if i and predicates[i - 1].startswith("has ") else predicate
-        for i, predicate in enumerate(predicates)
-    ]
-
-
-def _enumerate(parts: list[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
-
-
-# -- drawing ------------------------------------------------------------------------------------------------------
-
-
 def _walk(relation: Relation, seed: int, split: Split) -> Iterator[Fact]:
     """Every fact of `relation` in `split` once, in an order that the seed decides."""
     size, key, asked = relation.combinations * forms(relation), _key(f"walk {seed} {relation.name}"), relation.output.symbol
@@ -196,6 +128,5 @@ def _mix(number: int, key: int) -> int:
     return mixed ^ (mixed >> 31)
 
 
-@lru_cache(maxsize=4096)
 def _key(text: str) -> int:
     return int.from_bytes(sha256(text.encode()).digest()[:8])

@@ -41,14 +41,16 @@ def parse(formula: str) -> tuple[str, Term]:
 
 
 def _parse_sum(tokens: list[str]) -> Term:
-    plus, minus = [_parse_product(tokens)], []
+    plus: list[Term] = [_parse_product(tokens)]
+    minus: list[Term] = []
     while tokens and tokens[0] in "+-":
         (plus if tokens.pop(0) == "+" else minus).append(_parse_product(tokens))
     return plus[0] if len(plus) == 1 and not minus else Sum(tuple(plus), tuple(minus))
 
 
 def _parse_product(tokens: list[str]) -> Term:
-    over, under = [_parse_atom(tokens)], []
+    over: list[Term] = [_parse_atom(tokens)]
+    under: list[Term] = []
     while tokens and tokens[0] in "×/":
         (over if tokens.pop(0) == "×" else under).append(_parse_atom(tokens))
     return over[0] if len(over) == 1 and not under else Product(tuple(over), tuple(under))
@@ -84,12 +86,13 @@ def substitute(term: Term, names: Mapping[str, str]) -> Term:
 
 
 def isolate(subject: str, term: Term, wanted: str) -> list[tuple[Term, Term]]:
-    """The equations that lead from `subject = term` to `wanted = …`: one for each operation that is undone."""
+    """The equations that lead from `subject = term` to `wanted = …`, one for each product or sum that is undone.
+
+    `wanted` stands once in `term`.
+    """
     equations: list[tuple[Term, Term]] = []
     other: Term = subject
-    while term != wanted:
-        if not isinstance(term, Product | Sum):
-            raise ValueError(f"{wanted!r} does not stand in the formula for {subject!r}")
+    while isinstance(term, Product | Sum):
         term, other = _undo(term, other, wanted)
         equations.append((term, other))
     return equations

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
-from itertools import permutations
+from functools import cache
+from itertools import groupby, permutations
 from math import log
+from typing import NamedTuple
 
-from r1k_builder.embedded.relation import Given, Quantity, Relation
+from r1k_builder.embedded.relation import Given, Relation
 from r1k_builder.embedded.table import RELATIONS
 
 LONGEST_TEXT = 1200
@@ -49,7 +50,6 @@ SPELLINGS = {
     "%": "percent per_cent pct",
     "°": "degrees degree deg",
     "dollars": "dollar USD $",
-    "dollars per hour": "dollar_per_hour dollars_an_hour dollars/hour dollars/h per_hour an_hour",
     "hours": "hour h hr hrs",
     "months": "month",
     "years": "year yr yrs",
@@ -65,11 +65,13 @@ _MEASURE = re.compile(
     re.VERBOSE,
 )
 _DIGIT = re.compile(r"\d")
-_ASK = re.compile(r"\b(?:what|how|find|calculate|compute|determine|work out|evaluate)\b")
+_ASK = re.compile(r"\b(?:what|how|find|calculate|compute|determine|work out|evaluate)\b|(?:^|(?<=[.?!] ))which\b")
 _SENTENCE_END = re.compile(r"[.?!](?=\s|$)")
 _CLAUSE_END = re.compile(r"[.?!,;:](?=\s|$)|\band\b")
+_CLOSE = {"of", "is", "was", "are", "="}
+"""Between a number and a word these bind them: in "a mass of 90 g reacts" the mass is nearer than the reaction."""
 _WORD = re.compile(r"[a-z]+")
-_BEYOND = re.compile(r"\b(?:twice|thrice|doubled?|tripled?|half|halved?|times|squared|compound(?:ed)?)\b")
+_BEYOND = re.compile(r"\b(?:twice|thrice|doubled?|tripled?|half|halved?|times|squared|compounded)\b")
 """Words that change what a number means in ways that the relations do not know."""
 _PLAIN = str.maketrans({"−": "-", "–": "-", "\u2126": "Ω", "\u00a0": " ", "\u202f": " ", "*": "·"})
 
@@ -96,18 +98,31 @@ class Measure:
 
 @dataclass(frozen=True)
 class Hint:
-    """Words of the text that mean one of these quantities, and where they stand."""
+    """Words of the text that mean a quantity (several, as "from" can), and where they stand."""
 
-    symbols: tuple[str, ...]
+    asked: tuple[str, ...]
+    """The symbols that they mean where they are asked."""
+    stated: tuple[str, ...]
+    """The symbols that they mean beside a number."""
+    leads: tuple[str, ...]
+    """The symbols that they mean before a number."""
     start: int
     end: int
+
+
+class Link(NamedTuple):
+    """Words `gap` characters away say that `number` is the quantity `symbol`."""
+
+    gap: int
+    number: Measure
+    symbol: str
 
 
 def read(question: str) -> Reading | None:
     """What the question says, or None where it is not plainly one of the bank's relations."""
     if len(question) > LONGEST_TEXT or question.count("?") > 1:
         return None
-    text = question.translate(_PLAIN).replace("\\%", "%").replace("\\$", "$")
+    text = question.strip().translate(_PLAIN).replace("\\%", "%").replace("\\$", "$")
     lowered = text.lower()
     measures = measure(text)
     asking = _asking_part(lowered)
@@ -119,14 +134,16 @@ def read(question: str) -> Reading | None:
 
 def measure(text: str) -> list[Measure] | None:
     """Every number of `text` with its unit; None where a digit is left over, or there are more than `MOST_NUMBERS`."""
-    measures, last = [], 0
+    measures: list[Measure] = []
+    last = 0
     for match in _MEASURE.finditer(text):
         if _DIGIT.search(text, last, match.start()) or len(measures) == MOST_NUMBERS:
             return None
         unit = _UNITS.get(match["unit"] or "", "")
-        if match["currency"]:
-            unit = "dollars per hour" if unit == "dollars per hour" else "dollars"
-        measures.append(Measure(Fraction(match["number"].replace(",", "")), unit, match.start(), match.end()))
+        unit = "dollars" if match["currency"] else unit
+        digits = match["number"].replace(",", "")
+        value = Fraction(digits) if "." in digits else Fraction(int(digits))
+        measures.append(Measure(value, unit, match.start(), match.end()))
         last = match.end()
     return None if _DIGIT.search(text, last) else measures
 
@@ -147,95 +164,101 @@ def _fit(relation: Relation, lowered: str, measures: list[Measure], asking: tupl
     if relation.needs and not any(word in lowered for word in relation.needs):
         return None
     hints = list(_vocabulary(relation).hints(lowered))
-    asked = next((h.symbols[0] for h in hints if asking[0] <= h.start < asking[1] and len(h.symbols) == 1), None)
+    asked = next((hint for hint in hints if asking[0] <= hint.start < asking[1] and len(hint.asked) == 1), None)
     if asked is None:
         return None
-    given = _place(relation, asked, lowered, measures, hints)
-    if given is None:
-        return None
+    units = [number.unit for number in measures] + [relation.by_symbol[asked.asked[0]].unit]
+    telling_units = len(set(units)) == len(units)
+    links = [] if telling_units else _links(relation, measures, [hint for hint in hints if hint is not asked], lowered)
+    given = _place(relation, asked.asked[0], measures, links)
     subject = next((subject for subject in relation.subjects if subject in lowered), None)
-    return Reading(relation, given, asked, subject)
+    return None if given is None else Reading(relation, given, asked.asked[0], subject)
 
 
-def _place(relation: Relation, asked: str, lowered: str, measures: list[Measure], hints: list[Hint]) -> Given | None:
-    """Which number is which quantity: by unit, and by the nearest words where several have the same unit."""
-    by_unit: dict[str, list[Quantity]] = defaultdict(list)
-    for quantity in relation.quantities:
-        if quantity.symbol != asked:
-            by_unit[quantity.unit].append(quantity)
+def _links(relation: Relation, measures: list[Measure], hints: list[Hint], lowered: str) -> list[Link]:
+    """Numbers with the quantities that words say they are: words of the same clause, with no other number between."""
+    ends = [match.start() for match in _CLAUSE_END.finditer(lowered)]
+    links = []
+    for place, number in enumerate(measures):
+        before = max((end for end in ends if end < number.start), default=0)
+        after = min((end for end in ends if end >= number.end), default=len(lowered))
+        before = max(before, measures[place - 1].end if place else 0)
+        after = min(after, measures[place + 1].start if place + 1 < len(measures) else after)
+        for hint in hints:
+            if before <= hint.start and hint.end <= after:
+                leads = hint.end <= number.start
+                between = lowered[hint.end : number.start] if leads else lowered[number.end : hint.start]
+                gap = 0 if between.strip() in _CLOSE else len(between)
+                symbols = hint.stated + hint.leads if leads else hint.stated
+                fitting = (symbol for symbol in symbols if relation.by_symbol[symbol].unit == number.unit)
+                links += [Link(gap, number, symbol) for symbol in fitting]
+    return sorted(links, key=lambda link: link.gap)
+
+
+def _place(relation: Relation, asked: str, measures: list[Measure], links: list[Link]) -> Given | None:
+    """Which number is which quantity: by unit, and by the nearest words; None where that leaves a doubt."""
     values: Given = {}
-    open_groups: list[tuple[list[str], list[Measure]]] = []
-    for unit, quantities in by_unit.items():
-        group = [m for m in measures if m.unit == unit]
-        if len(group) != len(quantities):
+    left = list(measures)
+    for _, level in groupby(links, key=lambda link: link.gap):
+        fresh = ((link.number, link.symbol) for link in level if link.number in left and link.symbol not in values)
+        equal = tuple(dict.fromkeys(fresh))
+        for number, symbol in equal:
+            if any((number == n) != (symbol == s) for n, s in equal):
+                continue  # equally near to two: no evidence for either
+            if symbol == asked:
+                return None
+            values[symbol] = number.value
+            left.remove(number)
+    unnamed: dict[str, list[str]] = defaultdict(list)
+    for quantity in relation.quantities:
+        if quantity.symbol != asked and quantity.symbol not in values:
+            unnamed[quantity.unit].append(quantity.symbol)
+    for unit, symbols in unnamed.items():
+        numbers = [number.value for number in left if number.unit == unit]
+        if len(numbers) != len(symbols) or (len(numbers) > 1 and not _alike(relation, asked, tuple(symbols))):
             return None
-        symbols = [quantity.symbol for quantity in quantities]
-        if len(group) > 1:
-            _place_by_words(symbols, group, lowered, hints, values)
-        if len(group) == 1:
-            values[symbols[0]] = group[0].value
-        elif group:
-            open_groups.append((symbols, group))
-    if any(not _place_rest(relation, asked, symbols, group, values) for symbols, group in open_groups):
-        return None
+        values |= zip(symbols, numbers, strict=True)
     return {quantity.symbol: values[quantity.symbol] for quantity in relation.quantities if quantity.symbol != asked}
 
 
-def _place_by_words(symbols: list[str], group: list[Measure], lowered: str, hints: list[Hint], values: Given) -> None:
-    """Moves numbers from `group` into `values`, and their symbols out of `symbols`: nearest words of the clause first."""
-    ends = [match.start() for match in _CLAUSE_END.finditer(lowered)]
-    links = []
-    for number in group:
-        before = max((end for end in ends if end < number.start), default=0)
-        after = min((end for end in ends if end >= number.end), default=len(lowered))
-        for hint in hints:
-            if before <= hint.start and hint.end <= after:
-                gap = number.start - hint.end if hint.end <= number.start else hint.start - number.end
-                links += [(gap, number.start, symbol, number) for symbol in hint.symbols]
-    for _, _, symbol, number in sorted(links, key=lambda link: link[:2]):
-        if symbol in symbols and number in group:
-            values[symbol] = number.value
-            symbols.remove(symbol)
-            group.remove(number)
-
-
-def _place_rest(relation: Relation, asked: str, symbols: list[str], group: list[Measure], values: Given) -> bool:
-    """Places numbers without a name of their own: where the order makes no difference ("a rectangle of 5 cm by 3 cm")."""
-    known = values | dict.fromkeys((q.symbol for q in relation.quantities if q.symbol not in values), Fraction(1))
-    results = set()
-    for order in permutations(group):
-        known |= {symbol: number.value for symbol, number in zip(symbols, order, strict=True)}
-        try:
-            results.add(relation.solve(known, asked))
-        except ZeroDivisionError:
-            return False
-    values |= {symbol: number.value for symbol, number in zip(symbols, group, strict=True)}
-    return len(results) == 1
+@cache
+def _alike(relation: Relation, asked: str, symbols: tuple[str, ...]) -> bool:
+    """Whether these quantities can change places, so that numbers need no names ("a rectangle of 5 cm by 3 cm")."""
+    probe = {
+        quantity.symbol: Fraction(prime) for quantity, prime in zip(relation.quantities, (7, 11, 13, 17, 19), strict=False)
+    }
+    orders = permutations([probe[symbol] for symbol in symbols])
+    return len({relation.solve(probe | dict(zip(symbols, order, strict=True)), asked) for order in orders}) == 1
 
 
 class _Vocabulary:
-    """The words that mean a relation's quantities."""
+    """The words that mean a relation's quantities (`Quantity.cues` says how they are marked)."""
 
     def __init__(self, relation: Relation) -> None:
-        self._exact: dict[str, tuple[str, ...]] = {}
-        self._stems: dict[str, tuple[str, ...]] = {}
-        for variable in relation.variables:
-            for cue in (variable.name, *variable.cues):
-                table = self._stems if cue.endswith("*") else self._exact
-                table[cue.rstrip("*")] = (*table.get(cue.rstrip("*"), ()), variable.symbol)
-        patterns = [(len(cue), re.escape(cue)) for cue in self._exact]
-        patterns += [(len(stem), re.escape(stem) + "[a-z]*") for stem in self._stems]
+        marked = [(cue, variable.symbol) for variable in relation.variables for cue in (variable.name.lower(), *variable.cues)]
         # The longest first: "commission rate" is not the commission.
-        self._pattern = re.compile(rf"\b(?:{'|'.join(p for _, p in sorted(patterns, reverse=True))})\b")
+        cues = sorted({cue.rstrip("?>") for cue, _ in marked}, key=len, reverse=True)
+        self._stems = [cue for cue in cues if cue.endswith("*")]
+        self._meanings = {
+            cue: (
+                tuple(symbol for mark, symbol in marked if mark in {cue, cue + "?"}),
+                tuple(symbol for mark, symbol in marked if mark == cue),
+                tuple(symbol for mark, symbol in marked if mark == cue + ">"),
+            )
+            for cue in cues
+        }
+        alternatives = "|".join(re.escape(cue.rstrip("*")) + "[a-z]*" * cue.endswith("*") for cue in cues)
+        self._pattern = re.compile(rf"\b(?:{alternatives})\b")
 
     def hints(self, lowered: str) -> Iterator[Hint]:
         for match in self._pattern.finditer(lowered):
-            found = match.group()
-            symbols = self._exact.get(found) or next(s for stem, s in self._stems.items() if found.startswith(stem))
-            yield Hint(symbols, match.start(), match.end())
+            cue = match.group()
+            if cue not in self._meanings:
+                cue = next(stem for stem in self._stems if cue.startswith(stem[:-1]))
+            yield Hint(*self._meanings[cue], match.start(), match.end())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _vocabulary(relation: Relation) -> _Vocabulary:
     return _Vocabulary(relation)
 
@@ -250,7 +273,7 @@ def _candidates(lowered: str) -> list[Relation]:
     return [RELATIONS[place] for place in sorted(scores, key=lambda place: (-scores[place], place))]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _word_index() -> dict[str, list[tuple[int, float]]]:
     """Word -> (place in RELATIONS, weight) of each relation that uses it; without words that most of them use."""
     places: dict[str, set[int]] = defaultdict(set)

@@ -36,7 +36,8 @@ class Quantity:
     ask: str = ""
     """The question for it (default: "What is the acceleration?")."""
     cues: tuple[str, ...] = ()
-    """Other words that mean it in a question; a star at the end stands for any ending."""
+    """Other words that mean it in a question: `stretch*` with any ending, `speed?` only as what is asked,
+    `from>` only before its number."""
     constant: bool = False
     """Stated in every question ("Take g = 10 m/s²") and never asked."""
 

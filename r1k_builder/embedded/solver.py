@@ -7,9 +7,9 @@ bank, and says so where a question is about something else. `answer` is a pure f
 from hashlib import sha256
 from typing import NamedTuple
 
-from r1k_builder.embedded.bank import ask, explain, forms
 from r1k_builder.embedded.reading import Reading, measure, read
 from r1k_builder.embedded.relation import Given
+from r1k_builder.embedded.wording import ask, explain, forms
 
 UNREADABLE = "I can't read this as a question about one of the relations I know, so I give no answer."
 NO_INVERSE = "I can't turn this question and its answer round, so I propose no other question."
@@ -65,8 +65,9 @@ def _with_answer(reading: Reading, solution: str) -> Given | None:
     """All values, the answer's included; None where `solution` does not state the value that the question leads to."""
     asked = reading.relation.by_symbol[reading.asked]
     _, boxed, content = solution.rpartition("\\boxed{")
-    stated = measure(content.partition("}")[0][:200] if boxed else solution[-200:])
-    if not stated or stated[-1].unit not in {"", asked.unit}:
+    final = content.partition("}")[0][:200] if boxed else solution[-200:]
+    stated = measure(final)
+    if not stated or stated[-1].unit not in {"", asked.unit} or "\\frac" in final:
         return None
     try:
         value = reading.relation.solve(reading.given, reading.asked)
@@ -81,7 +82,9 @@ def _unknowns(reading: Reading, values: Given) -> list[str]:
     for variable in reading.relation.variables:
         rest = {symbol: value for symbol, value in values.items() if symbol != variable.symbol}
         try:
-            follows = variable.symbol != reading.asked and reading.relation.solve(rest, variable.symbol) == values[variable.symbol]
+            follows = (
+                variable.symbol != reading.asked and reading.relation.solve(rest, variable.symbol) == values[variable.symbol]
+            )
         except ZeroDivisionError:
             follows = False
         if follows:

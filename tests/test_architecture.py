@@ -1,0 +1,99 @@
+"""The import order that the README promises, read from the code itself."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "deepspeed"}
+STAGES = {"source", "invert", "solve", "verify", "pair", "export"}
+
+LAYERS = [
+    {"errors", "schema"},
+    {"config"},
+    {"reply", "final_answer", "slots", "journal", "embedded", "card"},
+    {"folder", "teacher", "source", "invert", "solve", "verify", "pair"},
+    {"export", "flow", "account"},
+    {"pipeline"},
+    {"build", "progress"},
+    {"cli"},
+    {"__main__"},
+]
+"""Each module may import from the layers above its own line, and from its own line only what `SIDEWAYS` names."""
+
+SIDEWAYS = {("config", "schema"), ("progress", "account")}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The absolute names of what a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+    return names
+
+
+def own_imports(path: Path) -> set[str]:
+    """The r1k_builder modules that a file imports, by their first name."""
+    modules = {path.stem for path in (ROOT / "r1k_builder").iterdir()}
+    names = (name.split(".") for name in imports_of(path) if name.startswith("r1k_builder."))
+    return {parts[1] for parts in names} & modules - {"__init__"}
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("r1k_builder"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    name = path.relative_to(ROOT / "r1k_builder").parts[0].removesuffix(".py")
+    if name == "__init__":
+        assert own_imports(path) == set()
+        return
+    level = next(number for number, layer in enumerate(LAYERS) if name in layer)
+    allowed = set().union(*LAYERS[:level]) | {other for module, other in SIDEWAYS if module == name} | {name}
+    assert own_imports(path) <= allowed, f"{name} may not import {own_imports(path) - allowed}"
+
+
+def test_every_module_has_its_layer() -> None:
+    modules = {path.stem for path in (ROOT / "r1k_builder").glob("*.py")} | {"embedded"}
+    assert set().union(*LAYERS) | {"__init__"} == modules
+
+
+def test_stages_know_neither_each_other_nor_teacher_nor_journal() -> None:
+    for stage in STAGES:
+        others = (STAGES - {stage}) | {"teacher", "journal", "pipeline"}
+        seen = own_imports(ROOT / "r1k_builder" / f"{stage}.py") & others
+        assert seen <= ({"pair"} if stage == "export" else set()), f"{stage} imports {seen}"
+
+
+@pytest.mark.parametrize("path", files("r1k_builder"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_builder_needs_no_torch(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imports_of(path)}
+    assert not roots & HEAVY
+    assert "r1k_train" not in roots
+
+
+@pytest.mark.parametrize("path", files("r1k_train"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_training_never_imports_the_builder(path: Path) -> None:
+    assert "r1k_builder" not in {name.split(".")[0] for name in imports_of(path)}
+
+
+def test_the_readme_shows_the_tree() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for path in (ROOT / "r1k_builder").glob("*.py"):
+        if not path.name.startswith("__"):
+            assert f"  {path.name} " in readme, f"README's tree lacks {path.name}"
+
+
+def test_nothing_of_the_tree_is_missing_from_disk() -> None:
+    readme = (ROOT / "README.md").read_text()
+    tree = readme.split("r1k_builder/\n", 1)[1].split("```", 1)[0]
+    named = [line.split()[0] for line in tree.splitlines() if line.startswith("  ")]
+    assert len(named) > 20
+    for name in named:
+        assert (ROOT / "r1k_builder" / name).exists(), name
