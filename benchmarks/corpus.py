@@ -20,7 +20,9 @@ class Corpus:
 
     def __init__(self, seed: int = 1) -> None:
         draw = random.Random(seed)
-        syllables = [a + b + c for a in "bcdfglmnprst" for b in ("a", "e", "i", "o", "u", "ea") for c in ("n", "r", "s", "t", "l", "")]
+        syllables = [
+            a + b + c for a in "bcdfglmnprst" for b in ("a", "e", "i", "o", "u", "ea") for c in ("n", "r", "s", "t", "l", "")
+        ]
         words = ["".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(4000)]
         commonness = [1 / rank for rank in range(1, len(words) + 1)]
         parts, self._starts, length = [], [], 0

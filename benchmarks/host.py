@@ -24,7 +24,6 @@ from statistics import NormalDist
 from typing import Any
 
 from aiohttp import web
-
 from corpus import Corpus
 
 NORMAL = NormalDist()

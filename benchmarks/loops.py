@@ -12,7 +12,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -55,7 +55,7 @@ async def sdk(base_url: str, http_client: openai.DefaultAioHttpClient | None) ->
         yield ask
 
 
-CLIENTS = {
+CLIENTS: dict[str, Callable[[str, int], AbstractAsyncContextManager[Ask]]] = {
     "bare": bare,
     "openai": lambda base_url, _: sdk(base_url, None),
     "openai-aiohttp": lambda base_url, _: sdk(base_url, openai.DefaultAioHttpClient()),

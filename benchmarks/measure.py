@@ -32,7 +32,7 @@ class Run:
     """A process that has ended."""
 
     began: float
-    samples: Sequence[Sample]
+    samples: list[Sample]
     output: str
     """What it printed, errors too."""
 
@@ -46,14 +46,17 @@ class Run:
 
     def peak(self, moment: float = float("inf")) -> int:
         """Peak of resident memory until `moment`, in bytes."""
-        return max(sample.peak for sample in self.samples[:1] + [s for s in self.samples if s.moment <= moment])
+        return max((sample.peak for sample in self.samples if sample.moment <= moment), default=0)
 
 
-def run(command: Sequence[str | Path], cwd: Path, stop: Callable[[], bool] = lambda: False) -> Run:
-    """Run a Python command to its end, or kill it as soon as `stop` says so. Raises SystemExit where it fails by itself."""
+def run(command: Sequence[str | Path], stop: Callable[[], bool] = lambda: False, statuses: Sequence[int] = (0,)) -> Run:
+    """Run a Python command to its end, or kill it as soon as `stop` says so.
+
+    Raises SystemExit where it ends with a status that is none of `statuses`.
+    """
     with tempfile.TemporaryFile("w+") as output:
         began, samples, stopped = time.time(), [Sample(time.time(), 0.0, 0)], False
-        process = subprocess.Popen([sys.executable, *command], cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
             samples.append(_look(process.pid, samples[-1]))
             if not stopped and (stopped := stop()):
@@ -63,7 +66,7 @@ def run(command: Sequence[str | Path], cwd: Path, stop: Callable[[], bool] = lam
         samples.append(Sample(time.time(), ended[2].ru_utime + ended[2].ru_stime, samples[-1].peak))
         output.seek(0)
         said = output.read()
-    if process.returncode and not stopped:
+    if process.returncode not in statuses and not stopped:
         raise SystemExit(f"{' '.join(map(str, command))} ended with status {process.returncode}:\n{said[-4000:]}")
     return Run(began, samples, said)
 

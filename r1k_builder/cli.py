@@ -206,7 +206,7 @@ def _build(folder: BuildFolder, journal: Journal, config: BuildConfig, lost: Los
 
 
 def _stopped(journal: Journal, config: BuildConfig) -> str:
-    states, spent = journal.states(flow_version(config)), journal.spent()
+    states, spent = journal.states(flow_version(config), config.rows), journal.spent()
     cost = progress.cost_text(spent.cost, spent.unpriced, spent.replies)
     return f"{sum(states.values()):,} rows are done and {spent.replies:,} answers recorded ({cost}); nothing is lost"
 
@@ -288,7 +288,7 @@ def run_status(words: Sequence[str]) -> int:
 
 def status(folder: BuildFolder, config: BuildConfig, view: JournalView) -> str:
     """The build in `folder` as its journal tells it."""
-    running, states, spent = folder.locked(), view.states(flow_version(config)), view.spent()
+    running, states, spent = folder.locked(), view.states(flow_version(config), config.rows), view.spent()
     rows = min(view.source_length(), config.rows or 2**62)
     done = sum(states.values())
     runs = view.runs()

@@ -45,6 +45,8 @@ class Preset(Record):
     """The model's name in request keys, the same whatever host serves it; None: `model`."""
     key_variable: str | None
     price: Price | None = None
+    body: dict[str, Any] = {}
+    """What this host wants in each request, beside the sampling parameters, to show its reasoning."""
     idle_timeout: float = 1800.0
     """Seconds without a byte; short only where the host is known to send blank lines while it thinks."""
 
@@ -95,6 +97,7 @@ PRESETS = {
             as_of=date(2026, 11, 1),
             source="ai.google.dev/gemini-api/docs/pricing",
         ),
+        body={"extra_body": {"google": {"thinking_config": {"include_thoughts": True}}}},
     ),
     "vllm": Preset(base_url="http://127.0.0.1:8000/v1", model=None, canonical_model=None, key_variable=None),
     EMBEDDED: Preset(
@@ -179,8 +182,9 @@ class TeacherConfig(Record):
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The sampling parameters exactly as they are sent."""
-        values = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+        """The parameters exactly as they are sent beside model and messages."""
+        body = self._preset.body if self.base_url is None else {}
+        values = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens, **body}
         return {name: value for name, value in values.items() if value is not None}
 
 

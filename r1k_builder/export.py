@@ -98,12 +98,15 @@ FEW_VALUES = [
 """Columns worth a Parquet dictionary."""
 WITH_STATISTICS = ["id", "pair_id", "direction", "domain", "source_type", "num_tokens"]
 
-CHUNK_CHARACTERS = 1_000_000
+CHUNK_CHARACTERS = 2_000_000
 """Text of the source rows that are in memory at once."""
 CHUNK_ROWS = 500
 GROUP_BYTES = 4_000_000
+"""Rows wait until they have so many bytes together, then they are written as a row group."""
 GROUP_ROWS = 1_000
-"""A row group is written when it has so many bytes or rows; it ends with a chunk, so it can have more bytes."""
+"""Most rows of a row group."""
+GROUP_TABLES = 100
+"""Chunks that wait at most: a configuration that gets few rows of each would else hold many small tables."""
 SHARD_ROWS = 5_000
 """A file is closed when it has so many rows: what a writer remembers of its row groups grows until then."""
 TOKENIZED_AT_ONCE = 1_000_000
@@ -440,6 +443,7 @@ class _ConfigFiles:
         self._shards: dict[str, list[Path]] = {config: [] for config in SCHEMAS}
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._rows: Counter[str] = Counter()
+        self._waiting_bytes: Counter[str] = Counter()
         self._shard_rows: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
@@ -451,17 +455,19 @@ class _ConfigFiles:
 
     def write(self, config: str, table: pa.Table) -> None:
         """Adds rows; they wait in memory until they are enough for a row group."""
-        waiting = self._waiting[config]
-        waiting.append(table)
-        self._rows[config] += table.num_rows
-        if sum(part.num_rows for part in waiting) >= GROUP_ROWS or sum(part.nbytes for part in waiting) >= GROUP_BYTES:
+        if table.num_rows:
+            self._waiting[config].append(table)
+            self._waiting_bytes[config] += table.nbytes
+            self._rows[config] += table.num_rows
+        if self._waiting_bytes[config] >= GROUP_BYTES or len(self._waiting[config]) >= GROUP_TABLES:
             self._flush(config)
 
     def _flush(self, config: str) -> None:
-        table = pa.concat_tables([SCHEMAS[config].empty_table(), *self._waiting[config]])
-        self._waiting[config].clear()
-        if not table.num_rows:
+        if not self._waiting[config]:
             return
+        table = pa.concat_tables(self._waiting[config])
+        self._waiting[config].clear()
+        self._waiting_bytes[config] = 0
         if config not in self._writers:
             self._writers[config] = self._open(config)
         self._writers[config].write_table(table, row_group_size=GROUP_ROWS)

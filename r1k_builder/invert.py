@@ -31,6 +31,9 @@ TEMPLATE = """"role_definition":
 
 PROMPT_VERSION = "paper-invert-" + hashlib.sha256(TEMPLATE.encode()).hexdigest()[:12]
 
+MOST_CHARACTERS = 1_000_000
+"""A longer reply to this template is no question, and reading it would only cost time."""
+
 _BEFORE, _BETWEEN, _AFTER = re.split(r"\{question\}|\{answer\}", TEMPLATE)
 
 
@@ -51,11 +54,13 @@ def parse(completion: Completion) -> ReverseQuestion | Rejection:
 
     Only outer white space and decoration around the whole of a part is taken off it: inside, it is kept to the
     character. Rejects what `unusable` does, and by the check `format`: `no-new-question` (no label to be found),
-    `empty-new-question` (a label and nothing under it), `refusal`, `control-token`.
+    `empty-new-question` (a label and nothing under it), `refusal`, `control-token`, `too-long`.
     """
     if (rejection := unusable(completion)) is not None:
         return rejection
     text = completion.answer
+    if len(text) > MOST_CHARACTERS:
+        return format_failure("too-long")
     parts = _table_parts(text) or _json_parts(text) or _labelled_parts(text)
     if not any(part.kind == "question" for part in parts):
         return format_failure("refusal" if _REFUSAL.match(text) else "no-new-question")

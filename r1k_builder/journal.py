@@ -171,9 +171,13 @@ class JournalView:
         query = "SELECT body FROM attempt JOIN reply ON reply.attempt = id WHERE key = ? AND status IN (400, 422) ORDER BY id"
         return [body for (body,) in self._db.execute(query, (key,))]
 
-    def states(self, flow: str) -> dict[str, int]:
-        """How many rows are settled in each state under `flow`."""
-        return dict(self._db.execute("SELECT state, count(*) FROM settled WHERE flow = ? GROUP BY state", (flow,)))
+    def states(self, flow: str, limit: int | None = None) -> dict[str, int]:
+        """How many of the first `limit` source rows are settled in each state under `flow`."""
+        query = "SELECT state, count(*) FROM settled WHERE flow = ? GROUP BY state"
+        if limit is None or limit >= self.source_length():
+            return dict(self._db.execute(query, (flow,)))
+        query = query.replace("WHERE", "JOIN source USING (pair_id) WHERE position < ? AND")
+        return dict(self._db.execute(query, (limit, flow)))
 
     def returned_models(self) -> dict[str, int]:
         """Replies per model that the hosts say has answered."""
@@ -279,8 +283,8 @@ class Journal(JournalView):
         """The row is owed again: a reply that it rested on can't be read any more."""
         self._now([("DELETE FROM settled WHERE pair_id = ?", (pair_id,))])
 
-    def set_aside(self, slots: int) -> None:
-        """Set room aside on disk for the answers of `slots` requests in flight. Raises LocalError on a full disk."""
+    def lay_ballast(self, slots: int) -> None:
+        """Keep room on disk for the answers of `slots` requests in flight. Raises LocalError on a full disk."""
         space = os.statvfs(self.path.parent)
         size = min(slots * BALLAST_PER_SLOT, space.f_bavail * space.f_frsize // 4)
         with (self.path.parent / "ballast").open("wb") as file:

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
+from itertools import chain
 
 from r1k_builder import embedded, flow
 from r1k_builder.account import Account, Stopped
@@ -111,13 +112,17 @@ class Pipeline:
     async def run(self) -> None:
         """Ask for everything that is owed. Raises the R1kError that stopped it, after draining."""
         self.account = Account(self.config, self.journal)
-        self.journal.set_aside(self.config.concurrency)
+        examples = self.journal.examples(self.config.rows, unless_settled=self.version)
+        first = next(examples, None)
+        if first is None:
+            return  # nothing is owed: no key, no host and no room on disk are needed
+        self.journal.lay_ballast(self.config.concurrency)
         self._catch_signals()
         try:
             async with AsyncExitStack() as stack:
                 url = self.config.teacher.url or await stack.enter_async_context(embedded.serve())
                 self.teacher = await stack.enter_async_context(Teacher(self.config, url, self.account, self.slots))
-                await self._run_rows(self.journal.examples(self.config.rows, unless_settled=self.version))
+                await self._run_rows(chain([first], examples))
         finally:
             await self.journal.flush()
             self._release_signals()
@@ -202,7 +207,9 @@ class Pipeline:
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-            reason = Interrupted("interrupted: what is in flight is waited for; type r1k-build --resume to go on", status)
+            reason = Interrupted(
+                "interrupted; what was in flight has been waited for: type r1k-build --resume to go on", status
+            )
             loop.add_signal_handler(number, self.stop, reason)
 
     def _release_signals(self) -> None:

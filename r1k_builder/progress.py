@@ -34,6 +34,8 @@ class Snapshot(NamedTuple):
     tokens_per_second: float
     cost: str
     seconds_left: float | None
+    stopping: bool
+    """Nothing more is sent; what is in flight is waited for."""
 
     @property
     def done(self) -> int:
@@ -42,7 +44,7 @@ class Snapshot(NamedTuple):
 
 def take_snapshot(pipeline: Pipeline, done_before: int) -> Snapshot:
     """`pipeline` as it stands now; `done_before` rows were settled when it began."""
-    states = pipeline.journal.states(pipeline.version)
+    states = pipeline.journal.states(pipeline.version, pipeline.config.rows)
     rows = min(pipeline.journal.source_length(), pipeline.config.rows or 2**62)
     elapsed = max(time.time() - pipeline.began, 1e-3)
     retrying = list(pipeline.teacher.retrying.values()) if pipeline.teacher else []
@@ -61,6 +63,7 @@ def take_snapshot(pipeline: Pipeline, done_before: int) -> Snapshot:
         tokens_per_second=(account.completion_tokens if account else 0) / elapsed,
         cost=cost_text(spent.cost, spent.unpriced, spent.replies),
         seconds_left=(rows - done) / rate if rate > 0 else None,
+        stopping=account is not None and account.stopped_by is not None,
     )
 
 
@@ -74,6 +77,8 @@ def cost_text(cost: int, unpriced: int, replies: int) -> str:
 
 def describe(now: Snapshot) -> str:
     """A snapshot on one line."""
+    if now.stopping:
+        return f"stopping: {now.in_flight} requests in flight are waited for and recorded (Ctrl-C again gives them up)"
     parts = [f"{now.done:,}/{now.rows:,} rows", f"{now.in_flight} in flight (limit {now.limit})"]
     if now.rejected:
         parts.insert(1, f"{now.rejected:,} rejected")
@@ -93,15 +98,25 @@ def duration(seconds: float) -> str:
 
 async def watch(pipeline: Pipeline, console: Console) -> None:
     """Show `pipeline` on `console` until cancelled."""
-    done_before = sum(pipeline.journal.states(pipeline.version).values())
+    done_before = sum(pipeline.journal.states(pipeline.version, pipeline.config.rows).values())
     if not console.is_terminal:
-        while True:
-            await asyncio.sleep(LINE_EVERY)
-            console.print(describe(take_snapshot(pipeline, done_before)), highlight=False, markup=False, soft_wrap=True)
+        await _print_lines(pipeline, console, done_before)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             live.update(_render(take_snapshot(pipeline, done_before)), refresh=True)
             await asyncio.sleep(REFRESH)
+
+
+async def _print_lines(pipeline: Pipeline, console: Console, done_before: int) -> None:
+    """A line now and then, and one at once when the run begins to stop."""
+    printed, stopping = time.monotonic(), False
+    while True:
+        await asyncio.sleep(REFRESH)
+        stops = pipeline.account is not None and pipeline.account.stopped_by is not None
+        if stops != stopping or time.monotonic() - printed >= LINE_EVERY:
+            printed, stopping = time.monotonic(), stops
+            line = describe(take_snapshot(pipeline, done_before))
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _render(now: Snapshot) -> Group:

@@ -130,7 +130,7 @@ class Rejection:
     check: str
     reason: str
     retry: bool = False
-    """Whether a fresh sample could mend it (unparsable, truncated, empty), as against a refusal."""
+    """Whether a fresh sample could mend it (unparsable, truncated, empty, refused by the model), or the host stands by it."""
 
 
 @dataclass(frozen=True)

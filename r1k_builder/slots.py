@@ -16,6 +16,9 @@ from contextlib import asynccontextmanager
 HOLD = 1.0
 """Seconds without growth after the limit has shrunk, unless the host names a longer time."""
 
+LONGEST_PAUSE = 60.0
+"""Seconds for which one Retry-After may hold up the other rows."""
+
 TOLERATED = 0.2
 """Share of refusals up to which they are taken for chance. Over a cap every request is refused, at once."""
 
@@ -84,8 +87,9 @@ class Slots:
             self._hold_until = now + max(HOLD, retry_after or 0.0)
         if others == 0 and retry_after:
             # Nothing else is in flight, so it is the rate that is too high: any request now would be refused too.
-            self._closed_until = now + retry_after
-            asyncio.get_running_loop().call_later(retry_after, self._wake)
+            pause = min(retry_after, LONGEST_PAUSE)
+            self._closed_until = now + pause
+            asyncio.get_running_loop().call_later(pause, self._wake)
 
     def _open(self) -> bool:
         return self.in_flight < self.limit and time.monotonic() >= self._closed_until

@@ -155,7 +155,9 @@ class Teacher:
             completion = read_reply(body, key=request.key, host=self.host, requested_model=self.model)
         except UnreadableReply as error:
             await self._recorder.read(number, None)
-            raise _Transient(f"unreadable reply: {error}") from None
+            if error.status is None:
+                raise _Transient(f"unreadable reply: {error}") from None
+            raise self._meaning(error.status, body, {}, None) from None  # an error inside a 200, as OpenRouter sends them
         await self._recorder.read(number, completion)
         if completion.finish_reason in TRANSIENT_FINISH_REASONS:
             raise _Transient(f"finish_reason: {completion.finish_reason}")

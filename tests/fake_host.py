@@ -9,6 +9,7 @@ import collections
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,23 +17,29 @@ from typing import Any
 
 from aiohttp import web
 
-FAULTS = (
-    "429",
-    "500",
-    "503",
-    "400",
-    "402",
-    "drop",
-    "cut",
-    "junk",
-    "empty",
-    "length",
-    "resource",
-    "unparsable",
-    "hang",
-    "blank",
-    "filter",
-)
+STATUSES = ("400", "401", "402", "403", "413", "429", "500", "503")
+"""Faults that are an HTTP status, with a body that echoes the API key."""
+
+FAULTS = {
+    **{status: f"answers {status}" for status in STATUSES},
+    "drop": "breaks the connection off before a byte",
+    "cut": "breaks it off in the midst of the body",
+    "garbage": "answers what is not HTTP",
+    "encoding": "names an encoding that the body does not have",
+    "junk": "answers 200 with another program's error page",
+    "error": "answers 200 with an error in place of a completion",
+    "error-402": "the same, and the error is that the account is empty",
+    "blank": "answers 200 with blank lines alone",
+    "blanks": "sends blank lines and never ends",
+    "keep-alive": "sends blank lines, then the completion: no fault",
+    "hang": "never answers",
+    "empty": "a completion without an answer",
+    "length": "a truncated completion",
+    "resource": "a completion that the host has broken off",
+    "filter": "a completion that the host has censored",
+    "unparsable": "a completion that holds no reverse question",
+}
+"""What a script may name."""
 
 Script = Callable[[str, int], str | None]
 """(the prompt's hash in hex, which attempt at it this is, from 1) -> a fault's name, or None for a good answer."""
@@ -62,6 +69,10 @@ class Exchange:
     """The Authorization header."""
     status: int
     fault: str | None
+    seen: float
+    """When it came in, by `time.monotonic`."""
+    usage: dict[str, int] = field(default_factory=dict)
+    """Tokens that a host would bill, also for an answer that did not arrive."""
 
 
 @dataclass
@@ -73,6 +84,10 @@ class FakeHost:
     cap: int = 0
     """429 where more than this many are in flight; 0: no cap."""
     retry_after: str = "0.05"
+    size: int = 0
+    """Characters of reasoning in each answer, at least."""
+    echo: bool = False
+    """Answers, too, quote the API key."""
     url: str = ""
     log: list[Exchange] = field(default_factory=list)
     in_flight: int = 0
@@ -94,37 +109,73 @@ class FakeHost:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         fault = "429" if self.cap and self.in_flight > self.cap else self.script(number, self.attempts[number])
-        exchange = Exchange(number, sampling, request.headers.get("Authorization", ""), 0, fault)
+        exchange = Exchange(number, sampling, request.headers.get("Authorization", ""), 0, fault, time.monotonic())
         self.log.append(exchange)
         try:
-            return await self._respond(request, body["model"], prompt, number, exchange)
+            if fault in STATUSES:
+                return self._refuse(exchange, fault)
+            if fault in {"drop", "garbage", "hang", "blanks"}:
+                return await self._break(request, fault)
+            payload = self._completion(body["model"], prompt, exchange)
+            await asyncio.sleep(self.latency)
+            return await self._answer(request, payload, exchange)
         finally:
             self.in_flight -= 1
 
-    async def _respond(
-        self, request: web.Request, model: str, prompt: str, number: str, exchange: Exchange
-    ) -> web.StreamResponse:
-        fault = exchange.fault
+    def _refuse(self, exchange: Exchange, fault: str) -> web.Response:
+        exchange.status = int(fault)
+        headers = {"Retry-After": self.retry_after} if fault == "429" else {}
+        error = {"error": {"message": f"no: {fault} {exchange.key}", "code": fault}}
+        return web.json_response(error, status=int(fault), headers=headers)
+
+    async def _break(self, request: web.Request, fault: str) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
         if fault == "hang":
             await asyncio.sleep(3600)
-        if fault == "drop":
-            assert request.transport is not None
-            request.transport.abort()
-            return web.Response()
-        if fault in {"400", "402", "429", "500", "503"}:
-            exchange.status = int(fault)
-            headers = {"Retry-After": self.retry_after} if fault == "429" else {}
-            error = {"error": {"message": f"no: {fault} {exchange.key}", "code": fault}}
-            return web.json_response(error, status=int(fault), headers=headers)
-        await asyncio.sleep(self.latency)
-        payload = json.dumps(complete(model, prompt, number, fault)).encode()
+        if fault == "blanks":
+            await response.prepare(request)
+            while True:
+                await response.write(b"\n")
+                await asyncio.sleep(0.05)
+        transport = request.transport
+        assert transport is not None
+        if fault == "garbage":
+            assert isinstance(transport, asyncio.WriteTransport)
+            transport.write(b"220 mail.example.org ESMTP\r\n\r\n")
+            transport.close()
+        else:
+            transport.abort()
+        return response
+
+    def _completion(self, model: str, prompt: str, exchange: Exchange) -> bytes:
+        content = complete(model, prompt, exchange.prompt, exchange.fault)
+        exchange.usage = content["usage"]
+        message = content["choices"][0]["message"]
+        if self.size:
+            message["reasoning_content"] = (exchange.prompt * (self.size // 64 + 1))[: self.size]
+        if self.echo:
+            message["content"] = f"(asked with {exchange.key}) {message['content']} ({exchange.key})"
+            message["reasoning_content"] += exchange.key
+            content["model"] += exchange.key
+        if exchange.fault in {"error", "error-402"}:
+            content = {"error": {"code": 402 if exchange.fault == "error-402" else 502, "message": f"no {exchange.key}"}}
+        return json.dumps(content).encode()
+
+    async def _answer(self, request: web.Request, payload: bytes, exchange: Exchange) -> web.StreamResponse:
+        fault = exchange.fault
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        if fault == "encoding":
+            response.headers["Content-Encoding"] = "gzip"
         await response.prepare(request)
         if fault == "cut":
             await response.write(payload[: len(payload) // 2])
             assert request.transport is not None
             request.transport.abort()
             return response
+        if fault == "keep-alive":
+            for _ in range(10):
+                await response.write(b"\n")
+                await asyncio.sleep(0.05)
         exchange.status = 200
         await response.write({"junk": b"<html>502 Bad Gateway</html>", "blank": b"\n\n\n"}.get(fault or "", payload))
         await response.write_eof()
@@ -162,7 +213,7 @@ def serve(host: FakeHost) -> Iterator[FakeHost]:
     loop, started = asyncio.new_event_loop(), threading.Event()
     app = web.Application(client_max_size=2**26)
     app.router.add_post("/v1/chat/completions", host.chat)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
 
     async def start() -> None:
         await runner.setup()

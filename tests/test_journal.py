@@ -95,6 +95,8 @@ def test_source_rows_keep_their_order_and_settled_ones_are_left_out(path: Path) 
     assert [e.question for e in journal.examples(3, unless_settled="flow")] == ["q0", "q2"]
     assert [e.question for e in journal.examples(3, unless_settled="other flow")] == ["q0", "q1", "q2"]
     assert journal.states("flow") == {"accepted": 1}
+    assert journal.states("flow", limit=1) == {}
+    assert journal.states("flow", limit=2) == {"accepted": 1}
     journal.unsettle(examples[1].pair_id)
     assert journal.states("flow") == {}
     journal.truncate_source(5)
@@ -186,7 +188,7 @@ async def test_a_full_disk_keeps_what_is_in_flight_and_sends_nothing_new(path: P
     """The database's own page limit stands in for the disk: SQLite reports both as SQLITE_FULL."""
     journal = Journal(path)
     journal.begin_run()
-    journal.set_aside(4)
+    journal.lay_ballast(4)
     assert (path.parent / "ballast").stat().st_size == 4 * 128 * 1024
     attempt = journal.next_attempt()
     await journal.sent(attempt, ask(1), "pair", "host", "model", None)

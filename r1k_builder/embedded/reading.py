@@ -29,7 +29,7 @@ SPELLINGS = {
     "cm²": "cm^2 cm2 sq.cm square_cm square_centimetres square_centimeters",
     "cm³": "cm^3 cm3 cc cubic_cm cubic_centimetres cubic_centimeters",
     "s": "sec second seconds",
-    "m/s": "m_per_s metres_per_second meters_per_second m·s⁻¹",
+    "m/s": "m_per_s metres_per_second meters_per_second",
     "m/s²": "m/s^2 m/s2 m/s/s metres_per_second_squared meters_per_second_squared",
     "N": "newton newtons",
     "J": "joule joules",
@@ -73,7 +73,7 @@ _CLOSE = {"of", "is", "was", "are", "="}
 _WORD = re.compile(r"[a-z]+")
 _BEYOND = re.compile(r"\b(?:twice|thrice|doubled?|tripled?|half|halved?|times|squared|compounded)\b")
 """Words that change what a number means in ways that the relations do not know."""
-_PLAIN = str.maketrans({"−": "-", "–": "-", "\u2126": "Ω", "\u00a0": " ", "\u202f": " ", "*": "·"})
+_PLAIN = str.maketrans({"−": "-", "–": "-", "\u2126": "Ω", "\u00a0": " ", "\u202f": " "})
 
 
 @dataclass(frozen=True)
@@ -122,18 +122,23 @@ def read(question: str) -> Reading | None:
     """What the question says, or None where it is not plainly one of the bank's relations."""
     if len(question) > LONGEST_TEXT or question.count("?") > 1:
         return None
-    text = question.strip().translate(_PLAIN).replace("\\%", "%").replace("\\$", "$")
+    text = plain(question.strip())
     lowered = text.lower()
     measures = measure(text)
     asking = _asking_part(lowered)
-    if not measures or asking is None or _BEYOND.search(lowered):
+    if not measures or asking is None or _BEYOND.search(lowered) or len(lowered) != len(text):
         return None
     readings = (_fit(relation, lowered, measures, asking) for relation in _candidates(lowered))
     return next((reading for reading in readings if reading is not None), None)
 
 
+def plain(text: str) -> str:
+    """`text` with one kind of minus sign, of space, of Ω, and without LaTeX's backslash before % and $."""
+    return text.translate(_PLAIN).replace("\\%", "%").replace("\\$", "$")
+
+
 def measure(text: str) -> list[Measure] | None:
-    """Every number of `text` with its unit; None where a digit is left over, or there are more than `MOST_NUMBERS`."""
+    """Every number of a `plain` text with its unit; None where a digit is left over, or there are more than `MOST_NUMBERS`."""
     measures: list[Measure] = []
     last = 0
     for match in _MEASURE.finditer(text):
@@ -267,7 +272,7 @@ def _candidates(lowered: str) -> list[Relation]:
     """The relations that share words with the text, the rarest words counting most."""
     index = _word_index()
     scores: dict[int, float] = defaultdict(float)
-    for word in set(_WORD.findall(lowered)):
+    for word in dict.fromkeys(_WORD.findall(lowered)):  # a set would add up in another order in every process
         for place, weight in index.get(word, ()):
             scores[place] += weight
     return [RELATIONS[place] for place in sorted(scores, key=lambda place: (-scores[place], place))]

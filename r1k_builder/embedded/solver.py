@@ -7,7 +7,7 @@ bank, and says so where a question is about something else. `answer` is a pure f
 from hashlib import sha256
 from typing import NamedTuple
 
-from r1k_builder.embedded.reading import Reading, measure, read
+from r1k_builder.embedded.reading import Reading, measure, plain, read
 from r1k_builder.embedded.relation import Given
 from r1k_builder.embedded.wording import ask, explain, forms
 
@@ -66,7 +66,7 @@ def _with_answer(reading: Reading, solution: str) -> Given | None:
     asked = reading.relation.by_symbol[reading.asked]
     _, boxed, content = solution.rpartition("\\boxed{")
     final = content.partition("}")[0][:200] if boxed else solution[-200:]
-    stated = measure(final)
+    stated = measure(plain(final))
     if not stated or stated[-1].unit not in {"", asked.unit} or "\\frac" in final:
         return None
     try:
