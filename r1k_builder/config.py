@@ -45,7 +45,7 @@ class Preset(Record):
     """The model's name in request keys, the same whatever host serves it; None: `model`."""
     key_variable: str | None
     price: Price | None = None
-    body: dict[str, Any] = {}
+    body: dict[str, Any] = Field(default_factory=dict)
     """What this host wants in each request, beside the sampling parameters, to show its reasoning."""
     idle_timeout: float = 1800.0
     """Seconds without a byte; short only where the host is known to send blank lines while it thinks."""

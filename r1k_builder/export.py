@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, islice
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Self, TypeVar
 
 import pyarrow as pa
@@ -98,13 +99,13 @@ FEW_VALUES = [
 """Columns worth a Parquet dictionary."""
 WITH_STATISTICS = ["id", "pair_id", "direction", "domain", "source_type", "num_tokens"]
 
-CHUNK_CHARACTERS = 2_000_000
+CHUNK_CHARACTERS = 3_000_000
 """Text of the source rows that are in memory at once."""
 CHUNK_ROWS = 500
 GROUP_BYTES = 4_000_000
 """Rows wait until they have so many bytes together, then they are written as a row group."""
 GROUP_ROWS = 1_000
-"""Most rows of a row group."""
+"""Most rows of a row group. Even, so that no pair of rows is split."""
 GROUP_TABLES = 100
 """Chunks that wait at most: a configuration that gets few rows of each would else hold many small tables."""
 SHARD_ROWS = 5_000
@@ -139,7 +140,7 @@ def write_dataset(outcomes: Iterable[Outcome], folder: Path, config: BuildConfig
 def stage_dataset(outcomes: Iterable[Outcome], stage: Path, config: BuildConfig) -> dict[str, Any]:
     """Writes every configuration that has rows under `stage`, and returns the manifest's part."""
     ruler, tally, index = load_ruler(config.tokenizer), _Tally(), PairIndex()
-    with _ConfigFiles(stage) as files, _Shelf(stage / "rows") as rows, _Shelf(stage / "responses") as responses:
+    with _ConfigFiles(stage) as files, _Shelf(stage) as rows, _Shelf(stage) as responses:
         for chunk in _chunks(outcomes, _outcome_weight):
             tally.add(chunk)
             pairs = _write_rows(chunk, ruler, index, files)
@@ -287,7 +288,7 @@ def _write_mixed(beside: Sequence[int], rows: "_Shelf", files: "_ConfigFiles") -
     places = ((2 * position, 2 * partner + 1) for position, partner in enumerate(beside) if partner != NO_PAIR)
     for chunk in _chunks(places, lambda couple: rows.size(couple[0]) + rows.size(couple[1])):
         batches = [pa.ipc.read_record_batch(rows.read(place), EXAMPLES) for place in chain.from_iterable(chunk)]
-        files.write("mixed", pa.Table.from_batches(batches, EXAMPLES))
+        files.write("mixed", pa.Table.from_batches(batches, EXAMPLES).combine_chunks())
 
 
 def _write_pairs(index: PairIndex, beside: Sequence[int], responses: "_Shelf", files: "_ConfigFiles") -> list[str]:
@@ -295,16 +296,18 @@ def _write_pairs(index: PairIndex, beside: Sequence[int], responses: "_Shelf", f
     joined = [position for position, partner in enumerate(beside) if partner != NO_PAIR]
     subset, probe = mixed_subset(index, joined), probe_subset(index, joined)
     control = control_responses(index, beside)
-    positions = iter(joined)
+    remaining, without = iter(joined), 0
     for mixed in files.read_back("mixed"):
-        couples = list(islice(positions, mixed.num_rows // 2))
+        positions = list(islice(remaining, mixed.num_rows // 2))
         preferences = _preferences(mixed)
-        files.write("mixed-500", _where(mixed, [position in subset for position in couples for _ in range(2)]))
+        controls = _control_preferences(preferences, positions, control, responses)
+        without += preferences.num_rows - controls.num_rows
+        files.write("mixed-500", _where(mixed, [position in subset for position in positions for _ in range(2)]))
         files.write("preference", preferences)
-        in_probe = _where(preferences, [position in probe for position in couples for _ in range(2)])
+        files.write("preference-control", controls)
+        in_probe = _where(preferences, [position in probe for position in positions for _ in range(2)])
         files.write("probe", in_probe.rename_columns(PROBE_NAMES))
-        files.write("preference-control", _control_preferences(preferences, couples, control, responses))
-    return _pair_notes(len(index), len(joined), control.other_domain)
+    return _pair_notes(len(index), len(joined), control.other_domain, without)
 
 
 def _preferences(mixed: pa.Table) -> pa.Table:
@@ -314,36 +317,36 @@ def _preferences(mixed: pa.Table) -> pa.Table:
     return pa.table([columns[name] if name in columns else mixed[name] for name in PREFERENCES.names], schema=PREFERENCES)
 
 
-def _control_preferences(preferences: pa.Table, couples: list[int], control: ControlResponses, responses: "_Shelf") -> pa.Table:
+def _control_preferences(
+    preferences: pa.Table, positions: list[int], control: ControlResponses, responses: "_Shelf"
+) -> pa.Table:
     """`preferences` with another pair's response rejected; without the rows for which there is none."""
-    others = [(control.forward_prompts[position], control.reverse_prompts[position]) for position in couples]
+    others = [(control.forward_prompts[position], control.reverse_prompts[position]) for position in positions]
     places = [NO_PAIR if NO_PAIR in pair else place for pair in others for place in (2 * pair[0] + 1, 2 * pair[1])]
     kept = _where(preferences, [place != NO_PAIR for place in places])
     rejected = _assistant_turns([responses.read(place) for place in places if place != NO_PAIR])
     return kept.set_column(kept.column_names.index("rejected"), "rejected", rejected)
 
 
-def _pair_notes(pairs: int, joined: int, other_domain: int) -> list[str]:
-    notes = []
-    if joined < pairs:
-        notes.append(
-            f"{pairs - joined} accepted pairs are alone in their domain, so no other forward row could be joined to them"
-        )
-    if 0 < joined < MIXED_SIZE:
-        notes.append(f"mixed-500 holds all {joined} pairs: there are fewer than {MIXED_SIZE}")
-    if 0 < joined < PROBE_SIZE:
-        notes.append(f"probe holds all {joined} pairs: there are fewer than {PROBE_SIZE}")
-    if other_domain:
-        notes.append(f"{other_domain} rows of preference-control take their rejected response from another domain")
-    return notes
+def _pair_notes(pairs: int, joined: int, other_domain: int, without: int) -> list[str]:
+    """What is not as the configurations' descriptions would have it."""
+    notes = {
+        f"{pairs - joined} accepted pairs are alone in their domain: there is no other forward row to join them to": joined
+        < pairs,
+        f"mixed-500 holds all {joined} pairs: there are fewer than {MIXED_SIZE}": 0 < joined < MIXED_SIZE,
+        f"probe holds all {joined} pairs: there are fewer than {PROBE_SIZE}": 0 < joined < PROBE_SIZE,
+        f"{other_domain} rows of preference-control take their rejected response from another domain": other_domain > 0,
+        f"preference-control lacks {without} rows: there is no other pair to take a rejected response from": without > 0,
+    }
+    return [note for note, applies in notes.items() if applies]
 
 
 class _Shelf:
-    """Records in a scratch file, to be read in any order: 12 bytes of memory a record. A pair's forward record stands at
-    twice its position, its reverse record behind it."""
+    """Records in a scratch file, to be read in any order: 12 bytes of memory a record. Of pairs, the forward record
+    stands at twice the pair's position and the reverse record behind it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._file = path, path.open("w+b")
+    def __init__(self, stage: Path) -> None:
+        self._file = TemporaryFile(dir=stage)  # noqa: SIM115  # __exit__ closes it
         self._codec = pa.Codec("zstd", compression_level=1)
         self._offsets, self._sizes = array("q", [0]), array("I")
 
@@ -352,7 +355,6 @@ class _Shelf:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._path.unlink()
 
     def extend(self, records: Iterable[pa.Buffer]) -> None:
         for record in records:
@@ -376,6 +378,8 @@ class _Shelf:
 
 def _table(schema: pa.Schema, rows: Sequence[object], **given: list[Any]) -> pa.Table:
     """`rows` as a table of `schema`: each column from the attribute of its name, or from `given`."""
+    if not rows:
+        return schema.empty_table()
     columns = (given.get(field.name) or list(map(attrgetter(field.name), rows)) for field in schema)
     arrays = [_array(values, field.type) for values, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)

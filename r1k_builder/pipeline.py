@@ -120,7 +120,9 @@ class Pipeline:
         self._catch_signals()
         try:
             async with AsyncExitStack() as stack:
-                url = self.config.teacher.url or await stack.enter_async_context(embedded.serve())
+                url = self.config.teacher.url
+                if url is None:
+                    url = await stack.enter_async_context(embedded.serve())
                 self.teacher = await stack.enter_async_context(Teacher(self.config, url, self.account, self.slots))
                 await self._run_rows(chain([first], examples))
         finally:

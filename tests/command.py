@@ -73,6 +73,8 @@ class Running:
 
     def __init__(self, words: tuple[str, ...], environment: dict[str, str]) -> None:
         self._screen = Path(tempfile.mkdtemp())
+        for name in ("out", "err"):
+            (self._screen / name).touch()
         self._process = FORK.Process(target=_run, args=(words, environment, str(Path.cwd()), str(self._screen)))
         self._process.start()
 
@@ -86,7 +88,8 @@ class Running:
         return self._process.exitcode is None
 
     def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(self.pid, number)
 
     def end(self, seconds: float = 60) -> Ended:
         """Wait for it; kill it where that takes longer than `seconds`."""
@@ -101,7 +104,7 @@ class Running:
 
 def _run(words: tuple[str, ...], environment: dict[str, str], directory: str, screen: str) -> None:
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(Path(screen) / name, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(Path(screen) / name, os.O_WRONLY), number)
     os.environ.update(environment)
     os.chdir(directory)
     sys.exit(cli.main(words))

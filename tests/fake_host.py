@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-STATUSES = ("400", "401", "402", "403", "413", "429", "500", "503")
+STATUSES = ("400", "401", "402", "403", "404", "408", "409", "413", "422", "429", "500", "503")
 """Faults that are an HTTP status, with a body that echoes the API key."""
 
 FAULTS = {
@@ -32,6 +32,7 @@ FAULTS = {
     "blank": "answers 200 with blank lines alone",
     "blanks": "sends blank lines and never ends",
     "keep-alive": "sends blank lines, then the completion: no fault",
+    "slow": "takes twice as long: no fault",
     "hang": "never answers",
     "empty": "a completion without an answer",
     "length": "a truncated completion",
@@ -40,6 +41,9 @@ FAULTS = {
     "unparsable": "a completion that holds no reverse question",
 }
 """What a script may name."""
+
+INVERSION = "reverse the roles"
+"""Words of template 1 that template 2 does not have."""
 
 Script = Callable[[str, int], str | None]
 """(the prompt's hash in hex, which attempt at it this is, from 1) -> a fault's name, or None for a good answer."""
@@ -64,6 +68,8 @@ def random_faults(rate: float, names: tuple[str, ...], seed: int = 0) -> Script:
 class Exchange:
     prompt: str
     """Hash of the prompt's text."""
+    stage: str
+    """`invert` or `solve`."""
     sampling: dict[str, Any]
     key: str
     """The Authorization header."""
@@ -109,7 +115,8 @@ class FakeHost:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         fault = "429" if self.cap and self.in_flight > self.cap else self.script(number, self.attempts[number])
-        exchange = Exchange(number, sampling, request.headers.get("Authorization", ""), 0, fault, time.monotonic())
+        stage = "invert" if INVERSION in prompt else "solve"
+        exchange = Exchange(number, stage, sampling, request.headers.get("Authorization", ""), 0, fault, time.monotonic())
         self.log.append(exchange)
         try:
             if fault in STATUSES:
@@ -117,7 +124,7 @@ class FakeHost:
             if fault in {"drop", "garbage", "hang", "blanks"}:
                 return await self._break(request, fault)
             payload = self._completion(body["model"], prompt, exchange)
-            await asyncio.sleep(self.latency)
+            await asyncio.sleep(2 * self.latency if fault == "slow" else self.latency)
             return await self._answer(request, payload, exchange)
         finally:
             self.in_flight -= 1
@@ -185,7 +192,7 @@ class FakeHost:
 def complete(model: str, prompt: str, number: str, fault: str | None) -> dict[str, Any]:
     """The body of a 200: a reverse question, or a solution, made from the prompt's hash."""
     content = f"The sum is $\\frac{{1}}{{2}}$ of {number[:6]}.\n\n\\boxed{{{int(number[:4], 16)}}}"
-    if "reverse the roles" in prompt:
+    if INVERSION in prompt:
         content = f"New Question: Which number gives {int(number[:8], 16)}?\n\nNew Answer: {int(number[8:12], 16)}"
     finish = {"length": "length", "resource": "insufficient_system_resource", "filter": "content_filter"}.get(
         fault or "", "stop"
@@ -208,8 +215,8 @@ def complete(model: str, prompt: str, number: str, fault: str | None) -> dict[st
 
 
 @contextmanager
-def serve(host: FakeHost) -> Iterator[FakeHost]:
-    """`host` on a free port of loopback, in a thread of its own; its `url` is set."""
+def serve(host: FakeHost, port: int = 0) -> Iterator[FakeHost]:
+    """`host` on a port of loopback (0: a free one), in a thread of its own; its `url` is set."""
     loop, started = asyncio.new_event_loop(), threading.Event()
     app = web.Application(client_max_size=2**26)
     app.router.add_post("/v1/chat/completions", host.chat)
@@ -217,7 +224,7 @@ def serve(host: FakeHost) -> Iterator[FakeHost]:
 
     async def start() -> None:
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         host.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
         started.set()

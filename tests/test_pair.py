@@ -1,0 +1,116 @@
+"""The choices: which rows are joined, drawn and opposed, against plain definitions of each."""
+
+import hashlib
+import random
+from array import array
+
+import pytest
+
+from r1k_builder.pair import NO_PAIR, PairIndex, control_responses, mixed_subset, partners, probe_subset
+
+
+def index_of(pairs: list[tuple[str, str, int, int, int]]) -> PairIndex:
+    index = PairIndex()
+    for pair_id, domain, row, forward, reverse in pairs:
+        index.append(pair_id, domain, forward_row=row, forward_response=forward, reverse_response=reverse)
+    return index
+
+
+def drawn(count: int, seed: int, domains: str = "abc", lengths: int = 40) -> list[tuple[str, str, int, int, int]]:
+    """Pairs with few distinct lengths, so that ties are common."""
+    draw = random.Random(seed)
+
+    def length() -> int:
+        return draw.randrange(1, lengths)
+
+    return [(f"{draw.getrandbits(80):020x}", draw.choice(domains), length(), length(), length()) for _ in range(count)]
+
+
+def test_without_control_each_row_meets_its_own() -> None:
+    assert list(partners(index_of(drawn(5, 0)), "none")) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_independent_partners_are_others_of_the_domain_each_used_once(seed: int) -> None:
+    index = index_of(drawn(60, seed))
+    beside = partners(index, "independent")
+    assert sorted(beside) == list(range(60))
+    for position, partner in enumerate(beside):
+        assert partner != position
+        assert index.domains[partner] == index.domains[position]
+
+
+def test_a_pair_that_is_alone_in_its_domain_has_no_partner() -> None:
+    index = index_of([("0a", "math", 1, 1, 1), ("0b", "crossword", 1, 1, 1), ("0c", "math", 1, 1, 1)])
+    assert list(partners(index, "independent")) == [2, NO_PAIR, 0]
+
+
+def test_no_choice_depends_on_the_order_of_the_source() -> None:
+    pairs = drawn(700, 1)
+    shuffled = random.Random(2).sample(pairs, len(pairs))
+    one, other = index_of(pairs), index_of(shuffled)
+    for choose in (mixed_subset, probe_subset):
+        assert {one.pair_ids[place] for place in choose(one, range(700))} == {
+            other.pair_ids[place] for place in choose(other, range(700))
+        }
+    couples = [
+        {index.pair_ids[place]: index.pair_ids[partner] for place, partner in enumerate(partners(index, "independent"))}
+        for index in (one, other)
+    ]
+    assert couples[0] == couples[1]
+
+
+def test_mixed_500_is_the_500_lowest_draws() -> None:
+    index = index_of(drawn(1200, 3))
+    by_draw = sorted(range(1200), key=lambda place: hashlib.sha256(f"0:{index.pair_ids[place]}".encode()).digest())
+    assert mixed_subset(index, range(1200)) == set(by_draw[:500])
+    assert mixed_subset(index, range(200)) == set(range(200)), "fewer than 500: all"
+
+
+def test_more_rows_only_displace_from_mixed_500() -> None:
+    index = index_of(drawn(1200, 4))
+    assert mixed_subset(index, range(1200)) & set(range(900)) <= mixed_subset(index, range(900))
+
+
+def test_the_probe_is_the_50_shortest_ties_by_pair_id() -> None:
+    index = index_of(drawn(400, 5, lengths=6))
+    expected = sorted(range(400), key=lambda place: (index.forward_rows[place], index.pair_ids[place]))[:50]
+    assert probe_subset(index, range(400)) == set(expected)
+    assert probe_subset(index, range(30)) == set(range(30))
+
+
+def nearest(index: PairIndex, lengths: "array[int]", replaced: int, excluded: set[int]) -> tuple[int, bool]:
+    """By the definition: the pair, and whether another domain had to be searched."""
+    others = [place for place in range(len(index)) if place not in excluded]
+    same = [place for place in others if index.domains[place] == index.domains[replaced]]
+    chosen = min(
+        same or others, key=lambda place: (abs(lengths[place] - lengths[replaced]), index.pair_ids[place]), default=NO_PAIR
+    )
+    return chosen, chosen != NO_PAIR and not same
+
+
+@pytest.mark.parametrize("control", ["none", "independent"])
+@pytest.mark.parametrize(("count", "domains"), [(1, "a"), (2, "a"), (3, "ab"), (7, "abcdef"), (90, "abc"), (150, "a")])
+@pytest.mark.parametrize("seed", range(4))
+def test_control_responses_are_the_nearest_of_other_pairs(count: int, domains: str, seed: int, control: str) -> None:
+    index = index_of(drawn(count, seed, domains, lengths=12))
+    beside = partners(index, "independent" if control == "independent" else "none")
+    found = control_responses(index, beside)
+    elsewhere = 0
+    for place, partner in enumerate(beside):
+        if partner == NO_PAIR:
+            assert (found.forward_prompts[place], found.reverse_prompts[place]) == (NO_PAIR, NO_PAIR)
+            continue
+        against_forward = nearest(index, index.reverse_responses, partner, {place, partner})
+        against_reverse = nearest(index, index.forward_responses, place, {place, partner})
+        assert (found.forward_prompts[place], found.reverse_prompts[place]) == (against_forward[0], against_reverse[0])
+        elsewhere += against_forward[1] + against_reverse[1]
+    assert found.other_domain == elsewhere
+
+
+@pytest.mark.timeout(30)
+def test_equal_lengths_cost_no_quadratic_search() -> None:
+    index = index_of([(f"{place:020x}", "math", 5, 5, 5) for place in range(20_000)])
+    found = control_responses(index, partners(index, "none"))
+    assert list(found.forward_prompts[:3]) == [1, 0, 0]
+    assert found.forward_prompts[19_999] == 0
