@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -10,12 +11,13 @@ from typing import Any, NamedTuple, NoReturn
 
 from r1k_builder import __version__, invert, solve
 from r1k_builder.account import dollars
+from r1k_builder.assemble import Assembly
 from r1k_builder.config import BuildConfig
 from r1k_builder.errors import DriftError, SourceError, UsageError
-from r1k_builder.export import write_dataset
+from r1k_builder.export import publish, staging, told
 from r1k_builder.folder import BuildFolder
 from r1k_builder.journal import Journal, JournalView, Lost
-from r1k_builder.pipeline import FLOWS, Pipeline, outcomes, replay
+from r1k_builder.pipeline import FLOWS, Pipeline, replay
 from r1k_builder.schema import ForwardExample, Request, Stage
 from r1k_builder.source import Source, open_source
 
@@ -227,17 +229,28 @@ async def ask(journal: Journal, config: BuildConfig, watch: Callable[[Pipeline],
         await asyncio.wait([display])
 
 
-def write(folder: BuildFolder, journal: Journal, config: BuildConfig) -> Report:
+@contextmanager
+def assembling(folder: BuildFolder, config: BuildConfig) -> Iterator[Assembly]:
+    """A place where the dataset of `folder` is made, beside the one that stands there. Hold the folder's lock."""
+    with staging(folder.path, config) as writer, Assembly(writer, folder.journal, config) as assembly:
+        yield assembly
+
+
+def write(folder: BuildFolder, journal: Journal, config: BuildConfig, assembly: Assembly) -> Report:
     """Write the dataset folder from the journal alone, the manifest last."""
-    known = _manifest(journal, config, state="writing")
-    facts = {
-        "version": __version__,
-        "source_fingerprint": known["identity"].get("source", "unknown"),
-        "prompt_versions": {"invert": invert.PROMPT_VERSION, "solve": solve.PROMPT_VERSION},
-        "requests": sum(known["responses"].values()) + known["cost"]["lost_attempts"],
-        "cost": known["cost"]["dollars"],
-    }
-    made = write_dataset(outcomes(journal, config), folder.path, config, facts)
+    with told(folder.path):
+        assembly.finish()
+        for pair_id in assembly.damaged:
+            journal.unsettle(pair_id)
+        known = _manifest(journal, config, state="writing")
+        facts = {
+            "version": __version__,
+            "source_fingerprint": known["identity"].get("source", "unknown"),
+            "prompt_versions": {"invert": invert.PROMPT_VERSION, "solve": solve.PROMPT_VERSION},
+            "requests": sum(known["responses"].values()) + known["cost"]["lost_attempts"],
+            "cost": known["cost"]["dollars"],
+        }
+        made = publish(assembly.writer, folder.path, config, facts)
     manifest = {**known, **made, "state": "partial" if made["rows"]["failed"] else "complete"}
     folder.write_manifest(manifest)
     return Report(made["rows"], manifest)

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from r1k_builder import __version__, progress
 from r1k_builder.account import check_cap, dollars
-from r1k_builder.build import Plan, Report, ask, drift, make_plan, open_build, reach_source, saved_config, write
+from r1k_builder.build import Plan, Report, ask, assembling, drift, make_plan, open_build, reach_source, saved_config, write
 from r1k_builder.config import PRESETS, BuildConfig, TeacherConfig
 from r1k_builder.errors import R1kError, UsageError
 from r1k_builder.folder import BuildFolder
@@ -191,14 +191,16 @@ def _build(folder: BuildFolder, journal: Journal, config: BuildConfig, lost: Los
         cost = f"; they may have cost up to ${dollars(lost.most):.2f}" if lost.most else ""
         _note(folder, f"{lost.attempts} requests were in flight when the last run ended: they are asked again{cost}")
     began = time.time()
-    try:
-        asyncio.run(ask(journal, config, lambda pipeline: progress.watch(pipeline, Console(stderr=True))))
-    except R1kError as error:
-        journal.end_run(type(error).__name__)
-        folder.log(f"stopped: {error}")
-        _say(_stopped(journal, config))
-        raise
-    report = write(folder, journal, config)
+    with assembling(folder, config) as assembly:
+        assembly.follow()
+        try:
+            asyncio.run(ask(journal, config, lambda pipeline: progress.watch(pipeline, Console(stderr=True))))
+        except R1kError as error:
+            journal.end_run(type(error).__name__)
+            folder.log(f"stopped: {error}")
+            _say(_stopped(journal, config))
+            raise
+        report = write(folder, journal, config, assembly)
     journal.end_run("complete" if report.exit_code == 0 else "rows owed")
     _say(summary(folder, report, time.time() - began))
     folder.log(summary(folder, report, time.time() - began))
@@ -217,9 +219,11 @@ def summary(folder: BuildFolder, report: Report, seconds: float) -> str:
     cost = manifest["cost"]
     price = "cost unknown" if cost["dollars"] is None else f"${float(cost['dollars']):.2f}"
     lines = [
-        (f"{folder.path}: {rows['read']:,} rows read = {rows['accepted']:,} accepted + {rows['rejected']:,} rejected"
-        f" + {rows['failed']:,} owed  ({progress.duration(seconds)}, {cost['replies']:,} answers in all,"
-        f" {manifest['tokens']['completion']:,} tokens written, {price})"),
+        (
+            f"{folder.path}: {rows['read']:,} rows read = {rows['accepted']:,} accepted + {rows['rejected']:,} rejected"
+            f" + {rows['failed']:,} owed  ({progress.duration(seconds)}, {cost['replies']:,} answers in all,"
+            f" {manifest['tokens']['completion']:,} tokens written, {price})"
+        ),
         "  " + " · ".join(f"{name} {made['rows']:,}" for name, made in manifest["configs"].items() if made["rows"]),
     ]
     lines += [f"  rejected: {count:,} × {reason}" for reason, count in sorted(manifest["rejections"].items())]
@@ -324,7 +328,8 @@ def run_export(words: Sequence[str]) -> int:
     with folder.lock():
         journal = Journal(folder.journal, lambda line: _note(folder, line))
         try:
-            report = write(folder, journal, config)
+            with assembling(folder, config) as assembly:
+                report = write(folder, journal, config, assembly)
         finally:
             journal.close()
     _say(summary(folder, report, time.time() - began))

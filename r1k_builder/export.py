@@ -1,26 +1,29 @@
 """The dataset folder: every configuration as Parquet, and the card that `load_dataset` finds them by.
 
-`write_dataset` reads the outcomes once, in source order, and stages the whole folder beside the old one; `install`
-then puts it in place so that a reader finds the old dataset or the new one. Memory is that of one chunk of rows plus
-some 200 bytes a pair, whatever the number of rows. The same outcomes give the same Parquet bytes.
+A `DatasetWriter` stages the whole folder beside the old one: batches of rows are prepared in any order and put in source
+order, so that most of the work can be done while a build still waits for its teacher. `publish` then puts the folder in
+place so that a reader finds the old dataset or the new one. Memory is that of a few batches plus some 200 bytes a pair,
+whatever the number of rows. The same outcomes give the same Parquet bytes.
 """
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shlex
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import accumulate, chain, compress, islice
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -99,9 +102,8 @@ FEW_VALUES = [
 """Columns worth a Parquet dictionary."""
 WITH_STATISTICS = ["id", "pair_id", "direction", "domain", "source_type", "num_tokens"]
 
-CHUNK_CHARACTERS = 3_000_000
-"""Text of the source rows that are in memory at once."""
-CHUNK_ROWS = 500
+BATCH_ROWS = 64
+"""Source rows of a batch."""
 GROUP_BYTES = 4_000_000
 """Rows wait until they have so many bytes together, then they are written as a row group."""
 GROUP_ROWS = 1_000
@@ -122,91 +124,181 @@ OURS = re.compile(r"train-\d{5}-of-\d{5}-[0-9a-f]{12}\.parquet")
 T = TypeVar("T")
 
 
+@contextmanager
+def staging(folder: Path, config: BuildConfig) -> Iterator["DatasetWriter"]:
+    """A writer that stages the dataset of `folder` beside it; gone afterwards, with what earlier exports left behind.
+
+    The caller holds the folder's lock. Raises LocalError where the folder can't be written, and then leaves it as it was.
+    """
+    build = folder / ".build"
+    stage = build / f"export-{os.getpid()}"
+    with told(folder):
+        build.mkdir(parents=True, exist_ok=True)
+        for stale in build.glob("export-*"):
+            shutil.rmtree(stale)
+        stage.mkdir()
+    try:
+        with DatasetWriter(stage, config) as writer:
+            yield writer
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
 def write_dataset(outcomes: Iterable[Outcome], folder: Path, config: BuildConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Makes `folder` hold the dataset of `outcomes` (in source order, read once), whole or not at all.
+    """Makes `folder` hold the dataset of `outcomes`, which come in source order; returns what `publish` does."""
+    with staging(folder, config) as writer, told(folder):
+        for batch in batched(outcomes, BATCH_ROWS):
+            writer.put(writer.prepare(batch))
+        return publish(writer, folder, config, facts)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of `size`, the last one shorter."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def publish(writer: "DatasetWriter", folder: Path, config: BuildConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Makes `folder` hold the dataset that `writer` was given, whole or not at all.
 
     Returns what the manifest says of it: `rows`, `rejections`, `teachers`, `configs`, `tokenizer`, `length_unit`,
-    `control`, `notes`. `facts` are `card.render_card`'s. The caller holds the folder's lock. Files that no export has
-    written stay as they are; a README.md that is not a card of ours is kept as README.md.orig. Raises LocalError where
-    the folder can't be written, and then leaves it as it was."""
-    with _told(folder), _staging(folder) as stage:
-        manifest = stage_dataset(outcomes, stage, config)
-        card = render_card(manifest, config, facts, folder.resolve().name)
-        (stage / CARD).write_text(card, encoding="utf-8")
-        install(stage, folder, manifest)
+    `control`, `notes`. `facts` are `card.render_card`'s. Files that no export has written stay as they are; a README.md
+    that is not a card of ours is kept as README.md.orig.
+    """
+    manifest = writer.finish()
+    card = render_card(manifest, config, facts, folder.resolve().name)
+    (writer.stage / CARD).write_text(card, encoding="utf-8")
+    install(writer.stage, folder, manifest)
     return manifest
 
 
-def stage_dataset(outcomes: Iterable[Outcome], stage: Path, config: BuildConfig) -> dict[str, Any]:
-    """Writes every configuration that has rows under `stage`, and returns the manifest's part."""
-    ruler, tally, index = load_ruler(config.tokenizer), _Tally(), PairIndex()
-    with _ConfigFiles(stage) as files, _Shelf(stage) as rows, _Shelf(stage) as responses:
-        for chunk in _chunks(outcomes, _outcome_weight):
-            tally.add(chunk)
-            pairs = _write_rows(chunk, ruler, index, files)
-            responses.extend(_contents(pairs["completion"]))
-            if config.control == "none":
-                files.write("mixed", pairs)
-            else:
-                rows.extend(batch.serialize() for batch in pairs.combine_chunks().to_batches(max_chunksize=1))
-        beside = partners(index, config.control)
-        if config.control != "none":
-            _write_mixed(beside, rows, files)
-        notes = _write_pairs(index, beside, responses, files)
-        configs = files.finish()
-    return {
-        **tally.counts(),
-        "configs": configs,
-        "tokenizer": ruler.tokenizer,
-        "length_unit": ruler.unit,
-        "control": config.control,
-        "notes": [*ruler.notes, *notes],
-    }
+class DatasetWriter:
+    """Writes every configuration under `stage`: `prepare` batches in any order and thread, `put` them in source order.
+
+    The same batches give the same bytes.
+    """
+
+    def __init__(self, stage: Path, config: BuildConfig) -> None:
+        self.stage = stage
+        self._control = config.control
+        self._tokenizer = config.tokenizer
+        self._tally = _Tally()
+        self._index = PairIndex()
+        self._files = _ConfigFiles(stage)
+        self._rows, self._responses = Shelf(stage), Shelf(stage)
+
+    @cached_property
+    def _ruler(self) -> "Ruler":
+        return load_ruler(self._tokenizer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for part in (self._files, self._rows, self._responses):
+            part.close()
+
+    def prepare(self, outcomes: Sequence[Outcome]) -> "Batch":
+        """Successive source rows as tables. Nothing is written, nothing of the writer is changed."""
+        sides = [side for outcome in outcomes for side in (outcome.forward, outcome.reverse)]
+        examples = [side for side in sides if isinstance(side, Example)]
+        accepted = {outcome.source.pair_id for outcome in outcomes if outcome.state == "accepted"}
+        rows, responses = _measured(examples, self._ruler)
+        paired = [example.pair_id in accepted for example in examples]
+        pairs = _pair_entries(list(compress(examples, paired)), list(compress(responses, paired)), self._ruler)
+        return Batch(
+            rows=rows,
+            gemini=_measured([outcome.gemini for outcome in outcomes if outcome.gemini is not None], self._ruler)[0],
+            rejected=_table(REJECTED, [side for side in sides if isinstance(side, RejectedRow)]),
+            reverse=[example.direction == "reverse" for example in examples],
+            verified=[example.direction == "reverse" and _verified(example) for example in examples],
+            paired=paired,
+            pairs=pairs,
+            tally=_Tally.of(outcomes),
+        )
+
+    def put(self, batch: "Batch") -> None:
+        """Write the rows that need no other batch, and remember what the others need of this one."""
+        self._tally.add(batch.tally)
+        for entry in batch.pairs:
+            self._index.append(**entry._asdict())
+        write = self._files.write
+        write("reverse", _where(batch.rows, batch.reverse))
+        write("reverse-verified", _where(batch.rows, batch.verified))
+        write("forward", _where(batch.rows, [not reverse for reverse in batch.reverse]))
+        write("forward-gemini", batch.gemini)
+        write("rejected", batch.rejected)
+        mixed = _where(batch.rows, batch.paired)
+        self._responses.extend(_contents(mixed["completion"]))
+        if self._control == "none":
+            write("mixed", mixed)
+            write("preference", _preferences(mixed))
+        else:
+            self._rows.extend(row.serialize() for row in mixed.combine_chunks().to_batches(max_chunksize=1))
+
+    def finish(self) -> dict[str, Any]:
+        """Write what is made from all pairs together, close the files; the manifest's part."""
+        beside = partners(self._index, self._control)
+        if self._control != "none":
+            _write_mixed(beside, self._rows, self._files)
+        notes = _write_pairs(self._index, beside, self._responses, self._files)
+        return {
+            **self._tally.counts(),
+            "configs": self._files.finish(),
+            "tokenizer": self._ruler.tokenizer,
+            "length_unit": self._ruler.unit,
+            "control": self._control,
+            "notes": [*self._ruler.notes, *notes],
+        }
 
 
-# ----- the first pass: rows that need no other row
+# ----- the first pass: rows that need no other batch
 
 
-def _chunks(items: Iterable[T], weight: Callable[[T], int]) -> Iterator[list[T]]:
-    """`items` in lists of at most CHUNK_ROWS, each closed by the item that makes it weigh CHUNK_CHARACTERS."""
-    chunk: list[T] = []
-    total = 0
-    for item in items:
-        chunk.append(item)
-        total += weight(item)
-        if total >= CHUNK_CHARACTERS or len(chunk) >= CHUNK_ROWS:
-            yield chunk
-            chunk, total = [], 0
-    if chunk:
-        yield chunk
+class PairEntry(NamedTuple):
+    """What the choice of pairs needs of an accepted one; lengths in the ruler's unit."""
+
+    pair_id: str
+    domain: str
+    forward_row: int
+    forward_response: int
+    reverse_response: int
 
 
-def _outcome_weight(outcome: Outcome) -> int:
-    """Characters of the outcome's long texts."""
-    total = 0
-    for side in (outcome.forward, outcome.reverse, outcome.gemini):
-        if side is not None:
-            total += len(side.reasoning or "") + len(side.answer if isinstance(side, Example) else side.text)
-    return total
+@dataclass(frozen=True)
+class Batch:
+    """Successive source rows, made ready: their rows in both directions, each forward row before its reverse row."""
 
+    rows: pa.Table
+    gemini: pa.Table
+    rejected: pa.Table
+    reverse: list[bool]
+    """Of each of `rows`, as the next two."""
+    verified: list[bool]
+    paired: list[bool]
+    pairs: list[PairEntry]
+    tally: "_Tally"
 
-def _write_rows(chunk: list[Outcome], ruler: "Ruler", index: PairIndex, files: "_ConfigFiles") -> pa.Table:
-    """Writes the chunk's rows and adds its accepted pairs to `index`; returns these pairs' rows, each forward row
-    before its reverse row."""
-    sides = [side for outcome in chunk for side in (outcome.forward, outcome.reverse)]
-    examples = [side for side in sides if isinstance(side, Example)]
-    table, responses = _measured(examples, ruler)
-    backwards = [example for example in examples if example.direction == "reverse"]
-    reverse = _where(table, [example.direction == "reverse" for example in examples])
-    files.write("reverse", reverse)
-    files.write("reverse-verified", _where(reverse, [_verified(example) for example in backwards]))
-    files.write("forward", _where(table, [example.direction == "forward" for example in examples]))
-    files.write("forward-gemini", _measured([outcome.gemini for outcome in chunk if outcome.gemini is not None], ruler)[0])
-    files.write("rejected", _table(REJECTED, [side for side in sides if isinstance(side, RejectedRow)]))
-    accepted = {outcome.source.pair_id for outcome in chunk if outcome.state == "accepted"}
-    in_pair = [example.pair_id in accepted for example in examples]
-    _index_pairs(list(compress(examples, in_pair)), list(compress(responses, in_pair)), ruler, index)
-    return _where(table, in_pair)
+    def pack(self) -> pa.Buffer:
+        """The batch as bytes, for `unpack`."""
+        marks = [self.reverse, self.verified, self.paired]
+        header = json.dumps([marks, self.pairs, asdict(self.tally)]).encode()
+        sink = pa.BufferOutputStream()
+        sink.write(len(header).to_bytes(8, "little") + header)
+        for table in (self.rows, self.gemini, self.rejected):
+            with pa.ipc.new_stream(sink, table.schema) as stream:
+                stream.write_table(table)
+        return sink.getvalue()
+
+    @classmethod
+    def unpack(cls, packed: pa.Buffer) -> Self:
+        source = pa.BufferReader(packed)
+        marks, pairs, tally = json.loads(source.read(int.from_bytes(source.read(8), "little")))
+        rows, gemini, rejected = (pa.ipc.open_stream(source).read_all() for _ in range(3))
+        reverse, verified, paired = marks
+        counts = {name: Counter(counted) for name, counted in tally.items()}
+        return cls(rows, gemini, rejected, reverse, verified, paired, [PairEntry(*entry) for entry in pairs], _Tally(**counts))
 
 
 def _measured(examples: list[Example], ruler: "Ruler") -> tuple[pa.Table, list[int]]:
@@ -224,20 +316,15 @@ def _verified(example: Example) -> bool:
     return all(result.status != "fail" for result in example.verdict.values())
 
 
-def _index_pairs(examples: list[Example], responses: list[int], ruler: "Ruler", index: PairIndex) -> None:
-    """Adds pairs, given as forward, reverse, forward, reverse, …"""
+def _pair_entries(examples: list[Example], responses: list[int], ruler: "Ruler") -> list[PairEntry]:
+    """The entries of pairs that are given as forward, reverse, forward, reverse, …"""
     forward = examples[::2]
     parts = [ruler.measure([getattr(example, part) for example in forward]) for part in ("question", "reasoning", "answer")]
-    for example, forward_response, reverse_response, *lengths in zip(
-        forward, responses[::2], responses[1::2], *parts, strict=True
-    ):
-        index.append(
-            example.pair_id,
-            example.domain,
-            forward_row=sum(lengths),
-            forward_response=forward_response,
-            reverse_response=reverse_response,
-        )
+    lengths = map(sum, zip(*parts, strict=True))
+    return [
+        PairEntry(example.pair_id, example.domain, *numbers)
+        for example, *numbers in zip(forward, lengths, responses[::2], responses[1::2], strict=True)
+    ]
 
 
 @dataclass
@@ -249,14 +336,21 @@ class _Tally:
     forward_teachers: Counter[str] = field(default_factory=Counter)
     reverse_teachers: Counter[str] = field(default_factory=Counter)
 
-    def add(self, chunk: list[Outcome]) -> None:
-        self.states.update(outcome.state for outcome in chunk)
-        for outcome in chunk:
-            for side, teachers in ((outcome.forward, self.forward_teachers), (outcome.reverse, self.reverse_teachers)):
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> Self:
+        tally = cls(states=Counter(outcome.state for outcome in outcomes))
+        for outcome in outcomes:
+            for side, teachers in ((outcome.forward, tally.forward_teachers), (outcome.reverse, tally.reverse_teachers)):
                 if isinstance(side, Example):
                     _count(teachers, side.teacher or "unknown")
                 elif side is not None:
-                    _count(self.rejections, f"{side.check}: {_reason_class(side.reason)}")
+                    _count(tally.rejections, f"{side.check}: {_reason_class(side.reason)}")
+        return tally
+
+    def add(self, other: "_Tally") -> None:
+        for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
+            for name, number in theirs.items():
+                _count(mine, name, number)
 
     def counts(self) -> dict[str, Any]:
         states = {state: self.states[state] for state in ("accepted", "rejected", "failed")}
@@ -267,8 +361,8 @@ class _Tally:
         }
 
 
-def _count(counter: Counter[str], name: str) -> None:
-    counter[name if name in counter or len(counter) < DISTINCT_NAMES else "others"] += 1
+def _count(counter: Counter[str], name: str, number: int = 1) -> None:
+    counter[name if name in counter or len(counter) < DISTINCT_NAMES else "others"] += number
 
 
 def _reason_class(reason: str) -> str:
@@ -283,15 +377,17 @@ def _most_common(counter: Counter[str]) -> dict[str, int]:
 # ----- the second pass: pairs
 
 
-def _write_mixed(beside: Sequence[int], rows: "_Shelf", files: "_ConfigFiles") -> None:
+def _write_mixed(beside: Sequence[int], rows: "Shelf", files: "_ConfigFiles") -> None:
     """Writes `mixed` where the reverse rows are those of other pairs."""
     places = ((2 * position, 2 * partner + 1) for position, partner in enumerate(beside) if partner != NO_PAIR)
-    for chunk in _chunks(places, lambda couple: rows.size(couple[0]) + rows.size(couple[1])):
-        batches = [pa.ipc.read_record_batch(rows.read(place), EXAMPLES) for place in chain.from_iterable(chunk)]
-        files.write("mixed", pa.Table.from_batches(batches, EXAMPLES).combine_chunks())
+    for couples in batched(places, BATCH_ROWS):
+        batches = [pa.ipc.read_record_batch(rows.read(place), EXAMPLES) for place in chain.from_iterable(couples)]
+        mixed = pa.Table.from_batches(batches, EXAMPLES).combine_chunks()
+        files.write("mixed", mixed)
+        files.write("preference", _preferences(mixed))
 
 
-def _write_pairs(index: PairIndex, beside: Sequence[int], responses: "_Shelf", files: "_ConfigFiles") -> list[str]:
+def _write_pairs(index: PairIndex, beside: Sequence[int], responses: "Shelf", files: "_ConfigFiles") -> list[str]:
     """Writes what is made of `mixed`, reading that back; returns what the card must say of it."""
     joined = [position for position, partner in enumerate(beside) if partner != NO_PAIR]
     subset, probe = mixed_subset(index, joined), probe_subset(index, joined)
@@ -303,7 +399,6 @@ def _write_pairs(index: PairIndex, beside: Sequence[int], responses: "_Shelf", f
         controls = _control_preferences(preferences, positions, control, responses)
         without += preferences.num_rows - controls.num_rows
         files.write("mixed-500", _where(mixed, [position in subset for position in positions for _ in range(2)]))
-        files.write("preference", preferences)
         files.write("preference-control", controls)
         in_probe = _where(preferences, [position in probe for position in positions for _ in range(2)])
         files.write("probe", in_probe.rename_columns(PROBE_NAMES))
@@ -318,7 +413,7 @@ def _preferences(mixed: pa.Table) -> pa.Table:
 
 
 def _control_preferences(
-    preferences: pa.Table, positions: list[int], control: ControlResponses, responses: "_Shelf"
+    preferences: pa.Table, positions: list[int], control: ControlResponses, responses: "Shelf"
 ) -> pa.Table:
     """`preferences` with another pair's response rejected; without the rows for which there is none."""
     others = [(control.forward_prompts[position], control.reverse_prompts[position]) for position in positions]
@@ -331,29 +426,28 @@ def _control_preferences(
 def _pair_notes(pairs: int, joined: int, other_domain: int, without: int) -> list[str]:
     """What is not as the configurations' descriptions would have it."""
     notes = {
-        f"{pairs - joined} accepted pairs are alone in their domain: there is no other forward row to join them to": joined
+        f"accepted pairs left out, being alone in their domain with no other forward row to join them to: {pairs - joined}": joined
         < pairs,
         f"mixed-500 holds all {joined} pairs: there are fewer than {MIXED_SIZE}": 0 < joined < MIXED_SIZE,
         f"probe holds all {joined} pairs: there are fewer than {PROBE_SIZE}": 0 < joined < PROBE_SIZE,
-        f"{other_domain} rows of preference-control take their rejected response from another domain": other_domain > 0,
-        f"preference-control lacks {without} rows: there is no other pair to take a rejected response from": without > 0,
+        f"rows of preference-control whose rejected response is from another domain, theirs having none: {other_domain}": other_domain
+        > 0,
+        f"rows that preference-control lacks, there being no other pair to take a rejected response from: {without}": without
+        > 0,
     }
     return [note for note, applies in notes.items() if applies]
 
 
-class _Shelf:
+class Shelf:
     """Records in a scratch file, to be read in any order: 12 bytes of memory a record. Of pairs, the forward record
     stands at twice the pair's position and the reverse record behind it."""
 
     def __init__(self, stage: Path) -> None:
-        self._file = TemporaryFile(dir=stage)  # noqa: SIM115  # __exit__ closes it
+        self._file = TemporaryFile(dir=stage)  # noqa: SIM115  # `close` closes it
         self._codec = pa.Codec("zstd", compression_level=1)
         self._offsets, self._sizes = array("q", [0]), array("I")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def extend(self, records: Iterable[pa.Buffer]) -> None:
@@ -450,10 +544,7 @@ class _ConfigFiles:
         self._waiting_bytes: Counter[str] = Counter()
         self._shard_rows: Counter[str] = Counter()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
 
@@ -536,21 +627,6 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """An empty folder to write in, on the same file system; gone afterwards, with what earlier exports left behind."""
-    build = folder / ".build"
-    build.mkdir(parents=True, exist_ok=True)
-    for stale in build.glob("export-*"):
-        shutil.rmtree(stale)
-    stage = build / f"export-{os.getpid()}"
-    stage.mkdir()
-    try:
-        yield stage
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
 REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space",
     errno.EDQUOT: "the disk quota is used up: free some space",
@@ -561,7 +637,7 @@ REMEDIES = {
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def told(folder: Path) -> Iterator[None]:
     """Raises LocalError for what the user can mend about the folder."""
     try:
         yield

@@ -59,9 +59,9 @@ class BuildFolder:
                     f"another r1k-build (process {file.read().strip() or '?'}) is at work on {self.path}:"
                     f" wait for it, watch it with r1k-build status {self.path}, or choose another --output"
                 ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with local_errors(self.path):
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())
             yield
 
     def locked(self) -> bool:

@@ -105,20 +105,30 @@ class JournalView:
     def source_length(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM source").fetchone()[0])
 
-    def examples(self, limit: int | None = None, unless_settled: str | None = None) -> Iterator[ForwardExample]:
-        """The first `limit` source rows in order, without those settled under the flow `unless_settled`."""
-        after = -1
+    def examples(
+        self, stop: int | None = None, *, start: int = 0, unless_settled: str | None = None
+    ) -> Iterator[ForwardExample]:
+        """The source rows from position `start` to `stop`, in order, without those settled under the flow `unless_settled`."""
+        after = start - 1
         query = (
             "SELECT position, example FROM source WHERE position > ? AND position < ? AND NOT EXISTS"
             " (SELECT 1 FROM settled WHERE settled.pair_id = source.pair_id AND settled.flow = ?) ORDER BY position LIMIT 64"
         )
-        while rows := self._db.execute(query, (after, limit or 2**62, unless_settled)).fetchall():
+        while rows := self._db.execute(query, (after, stop or 2**62, unless_settled)).fetchall():
             for after, content in rows:  # noqa: B007  # the next page starts after this one's last row
                 yield ForwardExample.model_validate_json(content)
 
-    def example(self, pair_id: str) -> ForwardExample:
-        (content,) = self._db.execute("SELECT example FROM source WHERE pair_id = ?", (pair_id,)).fetchone()
-        return ForwardExample.model_validate_json(content)
+    def settled_after(self, mark: int, flow: str, stop: int) -> list[tuple[int, int]]:
+        """Some of the rows before position `stop` that settled under `flow` after `mark`: the new mark and the position."""
+        query = (
+            "SELECT settled.rowid, position FROM settled JOIN source USING (pair_id)"
+            " WHERE settled.rowid > ? AND flow = ? AND position < ? ORDER BY settled.rowid LIMIT 10000"
+        )
+        return list(self._db.execute(query, (mark, flow, stop)))
+
+    def is_settled(self, pair_id: str, flow: str) -> bool:
+        query = "SELECT 1 FROM settled WHERE pair_id = ? AND flow = ?"
+        return self._db.execute(query, (pair_id, flow)).fetchone() is not None
 
     def replies(self, key: str) -> list[RawReply]:
         """Every sound reply of status 200 to the request `key`, oldest first. A damaged one is named and left out."""

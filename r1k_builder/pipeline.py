@@ -10,7 +10,7 @@ import hashlib
 import json
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from itertools import chain
 
@@ -74,15 +74,6 @@ def outcome(journal: JournalView, config: BuildConfig, example: ForwardExample) 
         reverse=None if isinstance(reverse, Request) else reverse,
         gemini=flow.gemini(example),
     )
-
-
-def outcomes(journal: Journal, config: BuildConfig) -> Iterator[Outcome]:
-    """Every source row's outcome, in source order. A row that was settled on a reply now damaged is owed again."""
-    for example in journal.examples(config.rows):
-        found = outcome(journal, config, example)
-        if found.state == "failed":
-            journal.unsettle(example.pair_id)
-        yield found
 
 
 def flow_version(config: BuildConfig) -> str:

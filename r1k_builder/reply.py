@@ -20,6 +20,8 @@ import json
 import re
 from typing import Any
 
+from pydantic_core import from_json
+
 from r1k_builder.schema import Completion, Rejection, Usage, clean_text
 
 TRANSIENT_FINISH_REASONS = frozenset({"insufficient_system_resource", "aborted", "abort", "error"})
@@ -29,10 +31,11 @@ MOST_TOKENS = 10**9
 """A token count above this is not one."""
 
 _TAGS = {"think-tags": ("<think>", "</think>"), "thought-tags": ("<thought>", "</thought>")}
-_CONTROL_TOKEN = re.compile(
-    r"""<\|(?:im_start|im_end|im_sep|endoftext|begin_of_text|end_of_text|eot_id|eom_id|start_header_id|end_header_id
-          |system|user|assistant|end|start|channel|message|return|fim_\w{3,9})\|>
-      | <｜[^｜<>\n]{1,40}｜> | \[/?INST\] | <</?SYS>> | <(?:start|end)_of_turn> | </?think>""",
+_SQUARE_TOKENS = ("[INST]", "[/INST]")
+_ANGLE_TOKEN = re.compile(  # begins with a plain character, which makes the search some ten times faster
+    r"""<(?:\|(?:im_start|im_end|im_sep|endoftext|begin_of_text|end_of_text|eot_id|eom_id|start_header_id|end_header_id
+            |system|user|assistant|end|start|channel|message|return|fim_\w{3,9})\|>
+         | ｜[^｜<>\n]{1,40}｜> | </?SYS>> | (?:start|end)_of_turn> | /?think>)""",
     re.VERBOSE,
 )
 
@@ -100,19 +103,27 @@ def format_failure(reason: str) -> Rejection:
 
 def holds_control_token(text: str) -> bool:
     """Whether `text` holds a chat template's token, which a tokenizer would read as the end of a turn."""
-    return _CONTROL_TOKEN.search(text) is not None
+    return any(token in text for token in _SQUARE_TOKENS) or _ANGLE_TOKEN.search(text) is not None
 
 
 def _load(raw: bytes) -> dict[str, Any]:
     if not raw.strip():
         raise UnreadableReply("the host sent blank lines and no reply")
     try:
-        body = json.loads(raw)
+        body = _parse(raw)
     except (ValueError, RecursionError) as error:
         raise UnreadableReply(f"the reply is not whole JSON ({len(raw)} bytes)") from error
     if not isinstance(body, dict):
         raise UnreadableReply("the reply is JSON, but not an object")
     return body
+
+
+def _parse(raw: bytes) -> Any:
+    """pydantic's parser takes a third of the time of the standard library's, which in turn takes lone surrogates."""
+    try:
+        return from_json(raw)
+    except ValueError:
+        return json.loads(raw)
 
 
 def _first_choice(body: dict[str, Any]) -> dict[str, Any]:

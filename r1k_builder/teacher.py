@@ -172,14 +172,14 @@ class Teacher:
         try:
             async with asyncio.timeout(self._config.deadline):
                 response = await self._client.post("/chat/completions", cast_to=httpx2.Response, body=content)
-            status, body = response.status_code, response.content
+            status, body = response.status_code, self._redact(response.content)
         except openai.APIStatusError as refusal:
-            status, body, headers = refusal.status_code, refusal.response.content, dict(refusal.response.headers)
+            status, body, headers = refusal.status_code, self._redact(refusal.response.content), dict(refusal.response.headers)
         except TimeoutError:
             error = "timeout"
-        except openai.APIConnectionError as failure:  # APITimeoutError among them
+        except (openai.APIConnectionError, aiohttp.ClientError) as failure:  # the second, where what came is not HTTP
             error = _name_failure(failure)
-        await self._recorder.received(number, status, self._redact(body), error)
+        await self._recorder.received(number, status, body, error)
         self._watch(status)
         if status == 200:
             return body
@@ -202,7 +202,7 @@ class Teacher:
     def _meaning(self, status: int, body: bytes, headers: dict[str, str], error: str | None) -> Exception:
         if error is not None:
             return _Transient(error)
-        said = quote(self._redact(body))
+        said = quote(body)
         if status in (401, 402, 403, 404):
             return HostRefused(f"{self.host} answered {status} ({said}): {self._advice(status)}, then type r1k-build --resume")
         if status in (408, 409, 429) or status >= 500:
@@ -227,7 +227,7 @@ class Teacher:
         return f"check the key in {variable}" if variable else "name the key's environment variable with --key-variable"
 
     def _redact(self, body: bytes) -> bytes:
-        """`body` without the API key, should a host echo it."""
+        """`body` without the API key, should a host echo it: what is read is what is recorded."""
         return body.replace(self._key.encode(), b"[key]") if self._key else body
 
 
@@ -246,7 +246,7 @@ def quote(body: bytes) -> str:
 
 
 def read_api_key(variable: str | None) -> str | None:
-    """The key that `variable` holds; None where none is needed. Raises UsageError where it is not set."""
+    """The key that `variable` holds; None where none is needed. Raises UsageError where it is not set, or no key."""
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
@@ -254,6 +254,8 @@ def read_api_key(variable: str | None) -> str | None:
         raise UsageError(
             f"no API key: type  export {variable}=...  and try again (or try --teacher embedded, which needs none)"
         )
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"what {variable} holds is no API key (quotes, line breaks or other letters in it): copy it again")
     return key
 
 
@@ -262,7 +264,7 @@ def _give_up(state: RetryCallState) -> None:
     raise Exhausted(str(error)) from None
 
 
-def _name_failure(failure: openai.APIConnectionError) -> str:
+def _name_failure(failure: Exception) -> str:
     """`connection` where the request never reached the host; else `timeout` or `cut`, and it may be billed."""
     cause: BaseException | None = failure
     while cause is not None:
@@ -282,6 +284,6 @@ def _retry_after(headers: dict[str, str]) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return min(max(seconds, 0.0), 3600.0) if math.isfinite(seconds) else None

@@ -9,6 +9,7 @@ from r1k_builder.schema import CHECKS, CheckResult, Rejection, Solution, Verdict
 
 REJECTING = ("format", "copy")
 NOT_RUN = CheckResult(status="not-run")
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*(?:\.\d+)?(?:\s*(?:%|[A-Za-z°/·^\d]{1,12}))?\.?")
 
 
@@ -63,4 +64,4 @@ def _verdict(**results: CheckResult) -> Verdict:
 
 
 def _fold(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
+    return _NOT_ALPHANUMERIC.sub("", text.casefold())

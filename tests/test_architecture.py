@@ -16,7 +16,8 @@ LAYERS = [
     {"folder", "teacher", "source", "invert", "solve", "verify", "pair"},
     {"export", "flow", "account"},
     {"pipeline"},
-    {"build", "progress"},
+    {"assemble", "progress"},
+    {"build"},
     {"cli"},
     {"__main__"},
 ]
