@@ -17,8 +17,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, islice
 from operator import attrgetter
 from pathlib import Path
@@ -106,6 +105,8 @@ BATCH_ROWS = 64
 """Source rows of a batch."""
 GROUP_BYTES = 4_000_000
 """Rows wait until they have so many bytes together, then they are written as a row group."""
+GROUP_MOST_BYTES = 16_000_000
+"""A row group has more only where one row does."""
 GROUP_ROWS = 1_000
 """Most rows of a row group. Even, so that no pair of rows is split."""
 GROUP_TABLES = 100
@@ -182,15 +183,11 @@ class DatasetWriter:
     def __init__(self, stage: Path, config: BuildConfig) -> None:
         self.stage = stage
         self._control = config.control
-        self._tokenizer = config.tokenizer
+        self._ruler = load_ruler(config.tokenizer)
         self._tally = _Tally()
         self._index = PairIndex()
         self._files = _ConfigFiles(stage)
         self._rows, self._responses = Shelf(stage), Shelf(stage)
-
-    @cached_property
-    def _ruler(self) -> "Ruler":
-        return load_ruler(self._tokenizer)
 
     def __enter__(self) -> Self:
         return self
@@ -283,7 +280,7 @@ class Batch:
     def pack(self) -> pa.Buffer:
         """The batch as bytes, for `unpack`."""
         marks = [self.reverse, self.verified, self.paired]
-        header = json.dumps([marks, self.pairs, asdict(self.tally)]).encode()
+        header = json.dumps([marks, self.pairs, vars(self.tally)]).encode()
         sink = pa.BufferOutputStream()
         sink.write(len(header).to_bytes(8, "little") + header)
         for table in (self.rows, self.gemini, self.rejected):
@@ -425,17 +422,17 @@ def _control_preferences(
 
 def _pair_notes(pairs: int, joined: int, other_domain: int, without: int) -> list[str]:
     """What is not as the configurations' descriptions would have it."""
-    notes = {
-        f"accepted pairs left out, being alone in their domain with no other forward row to join them to: {pairs - joined}": joined
-        < pairs,
-        f"mixed-500 holds all {joined} pairs: there are fewer than {MIXED_SIZE}": 0 < joined < MIXED_SIZE,
-        f"probe holds all {joined} pairs: there are fewer than {PROBE_SIZE}": 0 < joined < PROBE_SIZE,
-        f"rows of preference-control whose rejected response is from another domain, theirs having none: {other_domain}": other_domain
-        > 0,
-        f"rows that preference-control lacks, there being no other pair to take a rejected response from: {without}": without
-        > 0,
-    }
-    return [note for note, applies in notes.items() if applies]
+    notes = [
+        (
+            joined < pairs,
+            f"accepted pairs left out, being alone in their domain with no other to be joined to: {pairs - joined}",
+        ),
+        (0 < joined < MIXED_SIZE, f"mixed-500 holds all {joined} pairs: there are fewer than {MIXED_SIZE}"),
+        (0 < joined < PROBE_SIZE, f"probe holds all {joined} pairs: there are fewer than {PROBE_SIZE}"),
+        (other_domain > 0, f"rows of preference-control whose rejected response is from another domain: {other_domain}"),
+        (without > 0, f"rows that preference-control lacks, as no other pair has a response to reject: {without}"),
+    ]
+    return [note for applies, note in notes if applies]
 
 
 class Shelf:
@@ -451,6 +448,7 @@ class Shelf:
         self._file.close()
 
     def extend(self, records: Iterable[pa.Buffer]) -> None:
+        self._file.seek(self._offsets[-1])  # a read may have left it elsewhere
         for record in records:
             packed = self._codec.compress(record)
             self._file.write(packed)
@@ -565,7 +563,8 @@ class _ConfigFiles:
         self._waiting_bytes[config] = 0
         if config not in self._writers:
             self._writers[config] = self._open(config)
-        self._writers[config].write_table(table, row_group_size=GROUP_ROWS)
+        rows_that_fit = table.num_rows * GROUP_MOST_BYTES // max(table.nbytes, 1)
+        self._writers[config].write_table(table, row_group_size=max(2, min(GROUP_ROWS, rows_that_fit // 2 * 2)))
         self._shard_rows[config] += table.num_rows
         if self._shard_rows[config] >= SHARD_ROWS:
             self._close(config)

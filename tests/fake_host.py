@@ -29,10 +29,11 @@ FAULTS = {
     "junk": "answers 200 with another program's error page",
     "error": "answers 200 with an error in place of a completion",
     "error-402": "the same, and the error is that the account is empty",
+    "error-400": "the same, and the error is the request's",
     "blank": "answers 200 with blank lines alone",
     "blanks": "sends blank lines and never ends",
     "keep-alive": "sends blank lines, then the completion: no fault",
-    "slow": "takes twice as long: no fault",
+    "slow": "takes a second longer: no fault",
     "hang": "never answers",
     "empty": "a completion without an answer",
     "length": "a truncated completion",
@@ -46,7 +47,8 @@ INVERSION = "reverse the roles"
 """Words of template 1 that template 2 does not have."""
 
 Script = Callable[[str, int], str | None]
-"""(the prompt's hash in hex, which attempt at it this is, from 1) -> a fault's name, or None for a good answer."""
+"""(the prompt's hash in hex, which attempt at it this is, from 1) -> a fault's name, or None for a good answer.
+The exchange that is decided on is the log's last."""
 
 
 def no_faults(_prompt: str, _attempt: int) -> str | None:
@@ -73,10 +75,10 @@ class Exchange:
     sampling: dict[str, Any]
     key: str
     """The Authorization header."""
-    status: int
-    fault: str | None
     seen: float
     """When it came in, by `time.monotonic`."""
+    status: int = 0
+    fault: str | None = None
     usage: dict[str, int] = field(default_factory=dict)
     """Tokens that a host would bill, also for an answer that did not arrive."""
 
@@ -111,20 +113,21 @@ class FakeHost:
         prompt = body["messages"][-1]["content"]
         number = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
         sampling = {name: value for name, value in body.items() if name != "messages"}
+        stage = "invert" if INVERSION in prompt else "solve"
+        exchange = Exchange(number, stage, sampling, request.headers.get("Authorization", ""), time.monotonic())
+        self.log.append(exchange)
         self.attempts[number] += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         fault = "429" if self.cap and self.in_flight > self.cap else self.script(number, self.attempts[number])
-        stage = "invert" if INVERSION in prompt else "solve"
-        exchange = Exchange(number, stage, sampling, request.headers.get("Authorization", ""), 0, fault, time.monotonic())
-        self.log.append(exchange)
+        exchange.fault = fault
         try:
             if fault in STATUSES:
                 return self._refuse(exchange, fault)
             if fault in {"drop", "garbage", "hang", "blanks"}:
                 return await self._break(request, fault)
             payload = self._completion(body["model"], prompt, exchange)
-            await asyncio.sleep(2 * self.latency if fault == "slow" else self.latency)
+            await asyncio.sleep(self.latency + (fault == "slow"))
             return await self._answer(request, payload, exchange)
         finally:
             self.in_flight -= 1
@@ -164,8 +167,9 @@ class FakeHost:
             message["content"] = f"(asked with {exchange.key}) {message['content']} ({exchange.key})"
             message["reasoning_content"] += exchange.key
             content["model"] += exchange.key
-        if exchange.fault in {"error", "error-402"}:
-            content = {"error": {"code": 402 if exchange.fault == "error-402" else 502, "message": f"no {exchange.key}"}}
+        if exchange.fault and exchange.fault.startswith("error"):
+            code = int(exchange.fault.removeprefix("error").removeprefix("-") or 502)
+            content = {"error": {"code": code, "message": f"no: {exchange.key}"}}
         return json.dumps(content).encode()
 
     async def _answer(self, request: web.Request, payload: bytes, exchange: Exchange) -> web.StreamResponse:
@@ -227,10 +231,10 @@ def serve(host: FakeHost, port: int = 0) -> Iterator[FakeHost]:
         site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         host.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        started.set()
 
     def run() -> None:
         loop.run_until_complete(start())
+        loop.call_soon(started.set)
         loop.run_forever()
         loop.run_until_complete(runner.cleanup())
         loop.close()

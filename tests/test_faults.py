@@ -1,18 +1,15 @@
 """A host that fails in every way that hosts do: no row is lost, no budget passed, no key shown, and the run says what to do."""
 
-import itertools
-import os
-import shutil
-import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from r1k_builder.teacher import _retry_after
 from tests.command import Build, Ended, journal, paid, parquet, rows, run_here, wait_until
 from tests.fake_host import Exchange, FakeHost, Script, no_faults, random_faults, serve
 
@@ -66,32 +63,37 @@ def test_five_percent_of_everything(make_build: MakeBuild) -> None:
     assert after["accepted"] == counts["accepted"] + counts["owed"]
 
 
-@pytest.mark.parametrize("fault", ["408", "409", "429", "500", "503", "drop", "cut", "garbage", "encoding", "junk", "error",
-                                   "blank", "resource"])  # fmt: skip
-def test_each_passing_fault_is_tried_again_and_kept(fault: str, make_build: MakeBuild) -> None:
-    build = make_build(4)
-    build.host.script = at_first(fault)
+PASSING = ("408", "409", "429", "500", "503", "drop", "cut", "garbage", "encoding", "junk", "error", "blank", "resource")
+
+
+def one_of(names: Sequence[str], prompt: str) -> str:
+    return names[int(prompt, 16) % len(names)]
+
+
+def test_passing_faults_are_tried_again_and_kept(make_build: MakeBuild) -> None:
+    build = make_build(40)
+    build.host.script = lambda prompt, attempt: one_of(PASSING, prompt) if attempt == 1 else None
     ended = build.here()
-    assert (ended.status, rows(ended)["accepted"], is_quiet(ended)) == (0, 4, True)
-    assert len(build.host.log) == 16
-    assert responses(build.folder).total() == 16, "every attempt is in the journal"
+    assert (ended.status, rows(ended)["accepted"], is_quiet(ended)) == (0, 40, True)
+    assert {exchange.fault for exchange in build.host.log} == {*PASSING, None}
+    assert len(build.host.log) == 160 == responses(build.folder).total(), "every attempt is in the journal"
     build.host.script = no_faults
     twin = Build(build.host, build.source, build.folder.with_name("twin"))
     assert twin.here().status == 0
     assert parquet(build.folder) == parquet(twin.folder)
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "drop", "cut", "garbage", "encoding", "junk", "error", "blank", "resource"])
-def test_a_fault_that_does_not_pass_leaves_the_rows_owed(fault: str, make_build: MakeBuild) -> None:
-    build = make_build(3)
-    build.host.script = always(fault)
+def test_faults_that_do_not_pass_leave_the_rows_owed(make_build: MakeBuild) -> None:
+    build = make_build(40)
+    build.host.script = lambda prompt, _attempt: one_of(PASSING, prompt)
     ended = build.here("--retry-budget", "1")
     assert (ended.status, is_quiet(ended)) == (3, True), ended
-    assert rows(ended) == {"read": 3, "accepted": 0, "rejected": 0, "owed": 3}
+    assert rows(ended) == {"read": 40, "accepted": 0, "rejected": 0, "owed": 40}
+    assert {exchange.fault for exchange in build.host.log} == set(PASSING)
     assert f"r1k-build --resume --output {build.folder}" in ended.out
     build.host.script = no_faults
     resumed = build.resume_here()
-    assert (resumed.status, rows(resumed)["accepted"]) == (0, 3)
+    assert (resumed.status, rows(resumed)["accepted"]) == (0, 40)
 
 
 def test_a_host_that_never_answers_some(make_build: MakeBuild) -> None:
@@ -117,53 +119,73 @@ def test_blank_lines_keep_a_request_alive_up_to_the_deadline(make_build: MakeBui
 
 def test_retry_after_is_honoured(make_build: MakeBuild) -> None:
     build = make_build(3)
-    build.host.retry_after, build.host.script = "2", at_first("429")
+    build.host.retry_after = "2"
+    build.host.script = lambda _prompt, attempt: "429" if attempt == 1 and len(build.host.log) <= 3 else None
     assert build.here().status == 0
-    for _, group in itertools.groupby(sorted(build.host.log, key=lambda e: (e.prompt, e.seen)), key=lambda e: e.prompt):
-        first, second = (exchange.seen for exchange in group)
+    asked = Counter(exchange.prompt for exchange in build.host.log)
+    for prompt in (prompt for prompt, count in asked.items() if count == 2):
+        first, second = (exchange.seen for exchange in build.host.log if exchange.prompt == prompt)
         assert 2.0 <= second - first < 6.0
+    assert len(asked) == 6
+    assert asked.total() == 9
 
 
 def test_a_retry_after_beyond_the_budget_owes_the_row_at_once(make_build: MakeBuild) -> None:
-    build = make_build(3)
+    build = make_build(1)
     build.host.retry_after, build.host.script = "3000", always("429")
     began = time.monotonic()
-    ended = build.here("--retry-budget", "5", "--concurrency", "1")
-    assert (ended.status, rows(ended)["owed"]) == (3, 3)
-    assert time.monotonic() - began < 20
+    ended = build.here("--retry-budget", "5")
+    assert (ended.status, rows(ended)["owed"]) == (3, 1)
+    assert time.monotonic() - began < 10
 
 
-def test_waiting_for_a_slot_takes_nothing_from_the_retry_budget(make_build: MakeBuild) -> None:
-    """The budget is for retrying: a request that fails once, after a long wait for its turn, is tried again."""
-    build = make_build(8)
-    build.host.latency, build.host.script = 0.4, at_first("cut")
-    ended = build.here("--concurrency", "1", "--retry-budget", "3")
-    assert (ended.status, rows(ended)["accepted"]) == (0, 8), ended
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("2", 2), ("0.5", 0.5), ("-3", 0), ("1e9", 3600), ("nan", None), ("inf", None), ("soon", None), ("", None),
+     ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Oct 99999999999 12 24:00:00", None)],
+)  # fmt: skip
+def test_retry_after_is_read_whatever_a_host_writes(text: str, seconds: float | None) -> None:
+    assert _retry_after({"Retry-After": text}) == seconds
+
+
+CAPS = ((64, 2.0), (16, 2.0), (128, 1e9))
+"""What the host takes at once, and for how many seconds."""
+
+
+def ideal_seconds(requests: int, latency: float) -> float:
+    """How long a client takes that always knows the cap."""
+    passed = 0.0
+    for cap, seconds in CAPS:
+        takes = requests * latency / cap
+        if takes <= seconds:
+            return passed + takes
+        requests -= int(seconds * cap / latency)
+        passed += seconds
+    raise AssertionError
 
 
 def test_a_cap_that_moves(make_build: MakeBuild) -> None:
-    build = make_build(600)
+    """64, then 16, then 128: no row is lost, and little time. A refusal or two tell the limit; they don't come in floods."""
+    build = make_build(200)
     host = build.host
-    host.cap, host.latency = 64, 0.1
-    peaks = []
+    host.latency = 1.0
 
     def move() -> None:
-        for cap in (16, 128):
-            time.sleep(2.5)
-            peaks.append(sum(e.fault == "429" for e in host.log))
+        wait_until(lambda: bool(host.log))
+        for cap, seconds in CAPS:
             host.cap = cap
+            time.sleep(min(seconds, 2.0))
 
     mover = threading.Thread(target=move)
     mover.start()
-    began = time.monotonic()
     ended = build.here("--concurrency", "128", "--retry-budget", "60")
-    seconds = time.monotonic() - began
     mover.join()
-    assert (ended.status, rows(ended)["accepted"], is_quiet(ended)) == (0, 600, True)
-    refused = sum(exchange.fault == "429" for exchange in host.log)
-    print(peaks, refused, seconds)
-    assert refused < 400
+    assert (ended.status, rows(ended)["accepted"], is_quiet(ended)) == (0, 200, True)
     assert set(host.answered.values()) == {1}
+    refused = sum(exchange.fault == "429" for exchange in host.log)
+    took, ideal = host.log[-1].seen + host.latency - host.log[0].seen, ideal_seconds(400, host.latency)
+    assert refused < 300
+    assert took < 1.6 * ideal + 1
 
 
 # -- answers that can't be used ------------------------------------------------------------------------------------
@@ -214,7 +236,7 @@ def probe(build: Build) -> list[Exchange]:
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("fault", "advice"), [("401", "check"), ("402", "add credit"), ("403", "check"), ("404", "--model")])
+@pytest.mark.parametrize(("fault", "advice"), [("401", "key"), ("402", "add credit"), ("403", "key"), ("404", "--model")])
 def test_a_refusal_of_the_account_stops_the_run(fault: str, advice: str, make_build: MakeBuild) -> None:
     build = make_build(40)
     build.host.script = lambda _prompt, _attempt: fault if len(build.host.log) > 20 else None
@@ -233,6 +255,17 @@ def test_a_refusal_of_the_account_stops_the_run(fault: str, advice: str, make_bu
     assert set(build.host.answered.values()) == {1}
 
 
+def test_a_refusal_stops_the_run_at_once(host: FakeHost, tmp_path: Path) -> None:
+    """Not only when the other direction of the refused row has been answered."""
+    source = tmp_path / "qa.jsonl"
+    source.write_text("".join(f'{{"question": "What is {n} + {n}?", "answer": "{2 * n}"}}\n' for n in range(40)))
+    host.latency, host.script = 1.5, lambda _prompt, _attempt: "402" if host.log[-1].stage == "invert" else None
+    ended = Build(host, source, tmp_path / "r1k").here("--concurrency", "8")
+    assert ended.status == 4
+    refused = next(exchange.seen for exchange in host.log if exchange.fault)
+    assert not [exchange for exchange in host.log if exchange.seen > refused + 1]
+
+
 def test_an_empty_account_in_the_body_of_a_200_stops_the_run_too(make_build: MakeBuild) -> None:
     """As OpenRouter says it."""
     build = make_build(40)
@@ -243,7 +276,7 @@ def test_an_empty_account_in_the_body_of_a_200_stops_the_run_too(make_build: Mak
     assert len(build.host.log) <= 28
 
 
-@pytest.mark.parametrize("concurrency", [1, 2, 64])
+@pytest.mark.parametrize("concurrency", [1, 64])
 def test_nothing_but_400_stops_the_run_and_rejects_no_row(concurrency: int, make_build: MakeBuild) -> None:
     """The settings are wrong, not the rows; and they stay unrejected however often that is tried."""
     build = make_build(12)
@@ -258,7 +291,7 @@ def test_nothing_but_400_stops_the_run_and_rejects_no_row(concurrency: int, make
     assert (resumed.status, rows(resumed)["accepted"]) == (0, 12), resumed
 
 
-@pytest.mark.parametrize("fault", ["400", "422", "413"])
+@pytest.mark.parametrize("fault", ["400", "422", "413", "error-400"])
 def test_a_repeated_refusal_of_one_request_rejects_its_row_alone(fault: str, make_build: MakeBuild) -> None:
     build = make_build(10)
     bad = probe(build)[7].prompt
@@ -284,25 +317,22 @@ def test_a_single_400_does_not_reject(make_build: MakeBuild) -> None:
 # -- no connection -------------------------------------------------------------------------------------------------
 
 
-def test_a_closed_port(make_build: MakeBuild) -> None:
-    build = make_build(5)
-    build.host.url = "http://127.0.0.1:9/v1"
-    began = time.monotonic()
-    ended = build.here()
-    assert (ended.status, is_quiet(ended)) == (7, True)
-    assert "no connection to 127.0.0.1:9" in ended.err
-    assert ended.err.count("\n") == 1
-    assert time.monotonic() - began < 40
-
-
+@pytest.mark.slow
 def test_drops_at_first_do_not_hang_up_on_answers_under_way(make_build: MakeBuild) -> None:
-    """Some requests are cut by a proxy after 11 s, the rest take longer: the host is slow, not unreachable."""
+    """Half of the requests are cut after 11 s, the others are answered after 12: the host is slow, not unreachable."""
     build = make_build(20)
     build.host.latency = 11.0
-    hurried = {exchange.prompt for exchange in build.host.log}
-    build.host.script = lambda prompt, attempt: "cut" if attempt == 1 and int(prompt, 16) % 2 else "slow"
+
+    def script(_prompt: str, _attempt: int) -> str | None:
+        if len(build.host.log) > 20:
+            build.host.latency = 0.0
+            return None
+        return "cut" if len(build.host.log) % 2 else "slow"
+
+    build.host.script = script
     ended = build.here("--concurrency", "20", "--grace", "1")
-    assert ended.status == 0, (ended, hurried)
+    assert ended.status == 0, ended
+    assert responses(build.folder) == {"cut": 10, "200": 40}
 
 
 def test_a_host_that_goes_away_and_comes_back(questions: Callable[..., Path], tmp_path: Path) -> None:
@@ -339,7 +369,7 @@ def test_a_budget_is_never_passed(faults: tuple[str, ...], make_build: MakeBuild
     assert (ended.status, is_quiet(ended)) == (5, True), ended
     assert "--max-cost" in ended.err
     cost = billed(build.host.log, 100, 1000, 10)
-    assert Decimal("4") < cost <= 5
+    assert 4 < cost <= 5
     build.host.script = no_faults
     ended = build.resume_here("--max-cost", "7")
     assert ended.status == 5
@@ -438,6 +468,17 @@ def test_the_key_shows_nowhere_while_a_build_runs(make_build: MakeBuild) -> None
     process.signal(9)
     process.end()
     assert places(KEY, build.folder) == []
+
+
+@pytest.mark.parametrize("key", ["ключ", "two\nlines", "two words", "“quoted”"])
+def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
+    key: str, make_build: MakeBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    ended = make_build(2).here("--key-variable", "MY_KEY")
+    assert ended.status in (0, 2), ended
+    assert is_quiet(ended)
+    assert key not in ended.out + ended.err
 
 
 def test_a_missing_key_stops_before_a_request(make_build: MakeBuild) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from r1k_builder import cli
+from r1k_builder.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -58,7 +59,7 @@ def test_help_example(line: str) -> None:
 
 
 def test_a_wrong_line_would_be_seen() -> None:
-    with pytest.raises(cli.UsageError):
+    with pytest.raises(UsageError):
         check(["r1k-build", "--no-such-option"])
     with pytest.raises(AssertionError):
         check(["make", "no-such-target"])

@@ -2,7 +2,6 @@
 
 import asyncio
 
-
 from r1k_builder.slots import Slots
 
 
