@@ -391,33 +391,34 @@ def _write_pairs(index: PairIndex, beside: Sequence[int], responses: "Shelf", fi
     control = control_responses(index, beside)
     remaining, without = iter(joined), 0
     for mixed in files.read_back("mixed"):
-        positions = list(islice(remaining, mixed.num_rows // 2))
-        preferences = _preferences(mixed)
-        controls = _control_preferences(preferences, positions, control, responses)
-        without += preferences.num_rows - controls.num_rows
-        files.write("mixed-500", _where(mixed, [position in subset for position in positions for _ in range(2)]))
+        positions = [position for position in islice(remaining, mixed.num_rows // 2) for _ in range(2)]
+        controls = _control_preferences(mixed, positions[::2], control, responses)
+        without += mixed.num_rows - controls.num_rows
         files.write("preference-control", controls)
-        in_probe = _where(preferences, [position in probe for position in positions for _ in range(2)])
-        files.write("probe", in_probe.rename_columns(PROBE_NAMES))
+        files.write("mixed-500", _where(mixed, [position in subset for position in positions]))
+        in_probe = _where(mixed, [position in probe for position in positions])
+        files.write("probe", _preferences(in_probe).rename_columns(PROBE_NAMES))
     return _pair_notes(len(index), len(joined), control.other_domain, without)
 
 
 def _preferences(mixed: pa.Table) -> pa.Table:
     """The paper's two pairs of each couple, (x_f, y_f, y_r) and (x_r, y_r, y_f), from rows that alternate in direction."""
-    rejected = mixed["completion"].take(pa.array((place ^ 1 for place in range(mixed.num_rows)), pa.int64()))
-    columns = {"chosen": mixed["completion"], "rejected": rejected}
-    return pa.table([columns[name] if name in columns else mixed[name] for name in PREFERENCES.names], schema=PREFERENCES)
+    other_row = pa.array((place ^ 1 for place in range(mixed.num_rows)), pa.int64())
+    return _rejecting(mixed, mixed["completion"].take(other_row))
 
 
-def _control_preferences(
-    preferences: pa.Table, positions: list[int], control: ControlResponses, responses: "Shelf"
-) -> pa.Table:
-    """`preferences` with another pair's response rejected; without the rows for which there is none."""
+def _control_preferences(mixed: pa.Table, positions: Sequence[int], control: ControlResponses, responses: "Shelf") -> pa.Table:
+    """As `_preferences`, with another pair's response rejected; without the rows for which there is none."""
     others = [(control.forward_prompts[position], control.reverse_prompts[position]) for position in positions]
     places = [NO_PAIR if NO_PAIR in pair else place for pair in others for place in (2 * pair[0] + 1, 2 * pair[1])]
-    kept = _where(preferences, [place != NO_PAIR for place in places])
-    rejected = _assistant_turns([responses.read(place) for place in places if place != NO_PAIR])
-    return kept.set_column(kept.column_names.index("rejected"), "rejected", rejected)
+    kept = _where(mixed, [place != NO_PAIR for place in places])
+    return _rejecting(kept, _assistant_turns([responses.read(place) for place in places if place != NO_PAIR]))
+
+
+def _rejecting(rows: pa.Table, rejected: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """`rows` as preferences: their own completion is chosen."""
+    columns = {"chosen": rows["completion"], "rejected": rejected}
+    return pa.table([columns[name] if name in columns else rows[name] for name in PREFERENCES.names], schema=PREFERENCES)
 
 
 def _pair_notes(pairs: int, joined: int, other_domain: int, without: int) -> list[str]:
