@@ -15,7 +15,7 @@ from typing import Self
 from r1k_builder.config import BuildConfig
 from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, Shelf
 from r1k_builder.journal import JournalView
-from r1k_builder.pipeline import flow_version, outcome
+from r1k_builder.replay import flow_version, outcome
 
 POLL = 0.5
 """Seconds between two looks at what has settled."""

@@ -17,7 +17,8 @@ from r1k_builder.errors import DriftError, SourceError, UsageError
 from r1k_builder.export import publish, staging, told
 from r1k_builder.folder import BuildFolder
 from r1k_builder.journal import Journal, JournalView, Lost
-from r1k_builder.pipeline import FLOWS, Pipeline, replay
+from r1k_builder.pipeline import Pipeline
+from r1k_builder.replay import FLOWS, replay
 from r1k_builder.schema import ForwardExample, Request, Stage
 from r1k_builder.source import Source, open_source
 

@@ -22,7 +22,7 @@ from r1k_builder.config import PRESETS, BuildConfig, TeacherConfig
 from r1k_builder.errors import R1kError, UsageError
 from r1k_builder.folder import BuildFolder
 from r1k_builder.journal import Journal, JournalView, Lost, local_error
-from r1k_builder.pipeline import flow_version
+from r1k_builder.replay import flow_version
 from r1k_builder.teacher import read_api_key
 
 EXAMPLES = """\

@@ -6,83 +6,25 @@ the host, the budget, the disk) stops the sending; what is in flight is waited f
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import signal
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from itertools import chain
 
-from r1k_builder import embedded, flow
+from r1k_builder import embedded
 from r1k_builder.account import Account, Stopped
 from r1k_builder.config import BuildConfig
 from r1k_builder.errors import Interrupted, R1kError
 from r1k_builder.flow import Flow
-from r1k_builder.journal import Journal, JournalView
-from r1k_builder.reply import TRANSIENT_FINISH_REASONS, UnreadableReply, read_reply
-from r1k_builder.schema import Completion, Example, ForwardExample, Outcome, RejectedRow, Rejection, Request
+from r1k_builder.journal import Journal
+from r1k_builder.replay import FLOWS, flow_version, refused, stored
+from r1k_builder.schema import Completion, Example, ForwardExample, RejectedRow, Rejection, Request
 from r1k_builder.slots import Slots
-from r1k_builder.teacher import BAD_REQUESTS, Exhausted, RowRefused, Teacher, quote
-
-FLOWS = (flow.forward, flow.reverse)
+from r1k_builder.teacher import Exhausted, RowRefused, Teacher
 
 ROWS_PER_SLOT = 2
 """Rows in flight per slot: enough that one row's wait for the journal or a retry never leaves a slot idle."""
-
-
-# -- from the journal alone ----------------------------------------------------------------------------------------
-
-
-def stored(journal: JournalView, request: Request) -> Completion | Rejection | None:
-    """What the journal knows of `request`: the first usable completion, or that the host refuses it, or nothing."""
-    for reply in journal.replies(request.key):
-        try:
-            completion = read_reply(reply.body, key=request.key, host=reply.host, requested_model=reply.model)
-        except UnreadableReply:
-            continue
-        if completion.finish_reason not in TRANSIENT_FINISH_REASONS:
-            return completion
-    refusals = journal.refusals(request.key)
-    return refused(quote(refusals[-1])) if len(refusals) >= BAD_REQUESTS else None
-
-
-def refused(said: str) -> Rejection:
-    return Rejection(check="refused-by-host", reason=said)
-
-
-def replay(journal: JournalView, steps: Flow) -> tuple[Example | RejectedRow | Request, int]:
-    """What the journal makes of a flow: its row, or the first request that has no reply; and how many had one."""
-    answered = 0
-    try:
-        request = next(steps)
-        while (known := stored(journal, request)) is not None:
-            answered += 1
-            request = steps.send(known)
-    except StopIteration as end:
-        row: Example | RejectedRow = end.value
-        return row, answered
-    return request, answered
-
-
-def outcome(journal: JournalView, config: BuildConfig, example: ForwardExample) -> Outcome:
-    """What the journal says of one source row."""
-    (forward, _), (reverse, _) = (replay(journal, steps(example, config)) for steps in FLOWS)
-    return Outcome(
-        source=example,
-        forward=None if isinstance(forward, Request) else forward,
-        reverse=None if isinstance(reverse, Request) else reverse,
-        gemini=flow.gemini(example),
-    )
-
-
-def flow_version(config: BuildConfig) -> str:
-    """Names everything that a row's state depends on beside its replies; rows settled under another one are read again."""
-    decides = [flow.PROMPT_VERSION, flow.CODE_VERSION, config.teacher.canonical_model, config.teacher.sampling, config.attempts]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-
-
-# -- with a teacher ------------------------------------------------------------------------------------------------
 
 
 class Pipeline:

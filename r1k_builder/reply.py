@@ -27,6 +27,9 @@ from r1k_builder.schema import Completion, Rejection, Usage, clean_text
 TRANSIENT_FINISH_REASONS = frozenset({"insufficient_system_resource", "aborted", "abort", "error"})
 """Finish reasons of an answer that the host broke off: DeepSeek's own, SGLang's and vLLM's, OpenRouter's."""
 
+BAD_REQUESTS = 2
+"""So many 400/422 to one request reject its row."""
+
 MOST_TOKENS = 10**9
 """A token count above this is not one."""
 
@@ -104,6 +107,20 @@ def format_failure(reason: str) -> Rejection:
 def holds_control_token(text: str) -> bool:
     """Whether `text` holds a chat template's token, which a tokenizer would read as the end of a turn."""
     return any(token in text for token in _SQUARE_TOKENS) or _ANGLE_TOKEN.search(text) is not None
+
+
+def quote(body: bytes) -> str:
+    """A host's own words on an error: short, on one line, printable."""
+    text = body[:65536].decode("utf-8", "replace")
+    try:
+        error: Any = json.loads(text)
+        while isinstance(error, dict) and ("error" in error or "message" in error):
+            error = error.get("error", error.get("message"))
+        text = error if isinstance(error, str) else text
+    except (ValueError, RecursionError):
+        pass
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line[:200] or "no explanation"
 
 
 def _load(raw: bytes) -> dict[str, Any]:

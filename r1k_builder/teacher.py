@@ -7,13 +7,12 @@ Every attempt is recorded before it is sent, and its raw reply before it is read
 """
 
 import asyncio
-import json
 import math
 import os
 import time
 from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import aiohttp
 import httpx2
@@ -22,14 +21,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from r1k_builder.config import PRESETS, BuildConfig
 from r1k_builder.errors import HostRefused, HostUnreachable, UsageError
-from r1k_builder.reply import TRANSIENT_FINISH_REASONS, UnreadableReply, read_reply
+from r1k_builder.reply import BAD_REQUESTS, TRANSIENT_FINISH_REASONS, UnreadableReply, quote, read_reply
 from r1k_builder.schema import Completion, Request
 
 UNREACHABLE_AFTER = {"never answered": 10.0, "fell silent": 300.0}
 """Seconds of nothing but failed connections after which the run stops, by whether the host has ever answered."""
-
-BAD_REQUESTS = 2
-"""So many 400/422 to one request reject its row."""
 
 FIRST_REFUSALS = 5
 """So many 400/422 before any answer mean that the settings are wrong, not the rows."""
@@ -229,20 +225,6 @@ class Teacher:
     def _redact(self, body: bytes) -> bytes:
         """`body` without the API key, should a host echo it: what is read is what is recorded."""
         return body.replace(self._key.encode(), b"[key]") if self._key else body
-
-
-def quote(body: bytes) -> str:
-    """A host's own words on an error: short, on one line, printable."""
-    text = body[:65536].decode("utf-8", "replace")
-    try:
-        error: Any = json.loads(text)
-        while isinstance(error, dict) and ("error" in error or "message" in error):
-            error = error.get("error", error.get("message"))
-        text = error if isinstance(error, str) else text
-    except (ValueError, RecursionError):
-        pass
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line[:200] or "no explanation"
 
 
 def read_api_key(variable: str | None) -> str | None:

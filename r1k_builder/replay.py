@@ -1,0 +1,64 @@
+"""What the journal alone makes of a row: the flows driven by recorded replies, without a host.
+
+A resume, an export and a dry run all read rows through here, so that a row is a function of journal and settings.
+"""
+
+import hashlib
+import json
+
+from r1k_builder import flow
+from r1k_builder.config import BuildConfig
+from r1k_builder.flow import Flow
+from r1k_builder.journal import JournalView
+from r1k_builder.reply import BAD_REQUESTS, TRANSIENT_FINISH_REASONS, UnreadableReply, quote, read_reply
+from r1k_builder.schema import Completion, Example, ForwardExample, Outcome, RejectedRow, Rejection, Request
+
+FLOWS = (flow.forward, flow.reverse)
+
+
+def stored(journal: JournalView, request: Request) -> Completion | Rejection | None:
+    """What the journal knows of `request`: the first usable completion, or that the host refuses it, or nothing."""
+    for reply in journal.replies(request.key):
+        try:
+            completion = read_reply(reply.body, key=request.key, host=reply.host, requested_model=reply.model)
+        except UnreadableReply:
+            continue
+        if completion.finish_reason not in TRANSIENT_FINISH_REASONS:
+            return completion
+    refusals = journal.refusals(request.key)
+    return refused(quote(refusals[-1])) if len(refusals) >= BAD_REQUESTS else None
+
+
+def refused(said: str) -> Rejection:
+    return Rejection(check="refused-by-host", reason=said)
+
+
+def replay(journal: JournalView, steps: Flow) -> tuple[Example | RejectedRow | Request, int]:
+    """What the journal makes of a flow: its row, or the first request that has no reply; and how many had one."""
+    answered = 0
+    try:
+        request = next(steps)
+        while (known := stored(journal, request)) is not None:
+            answered += 1
+            request = steps.send(known)
+    except StopIteration as end:
+        row: Example | RejectedRow = end.value
+        return row, answered
+    return request, answered
+
+
+def outcome(journal: JournalView, config: BuildConfig, example: ForwardExample) -> Outcome:
+    """What the journal says of one source row."""
+    (forward, _), (reverse, _) = (replay(journal, steps(example, config)) for steps in FLOWS)
+    return Outcome(
+        source=example,
+        forward=None if isinstance(forward, Request) else forward,
+        reverse=None if isinstance(reverse, Request) else reverse,
+        gemini=flow.gemini(example),
+    )
+
+
+def flow_version(config: BuildConfig) -> str:
+    """Names everything that a row's state depends on beside its replies; rows settled under another one are read again."""
+    decides = [flow.PROMPT_VERSION, flow.CODE_VERSION, config.teacher.canonical_model, config.teacher.sampling, config.attempts]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
