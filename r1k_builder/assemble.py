@@ -1,115 +1,232 @@
-"""Makes the dataset while the run goes on: batches of settled rows are read back from the journal, turned into tables and
-written, in a thread that works while the teacher thinks.
+"""Makes the dataset from the journal, also while the run goes on: batches of settled rows are read back, turned into tables
+and written, by a process of its own that works while the teacher thinks.
 
 A row that is still owed holds up the writing of what stands behind it, not its preparation: prepared batches wait in a
 scratch file. What is left when the run ends is done then. The bytes do not depend on what was done when.
 """
 
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
-from collections import Counter
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from r1k_builder.config import BuildConfig
-from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, Shelf
-from r1k_builder.journal import JournalView
+from r1k_builder.errors import LocalError, R1kError, UsageError
+from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, Shelf, staging
+from r1k_builder.journal import JournalView, local_error
 from r1k_builder.replay import flow_version, outcome
 
 POLL = 0.5
 """Seconds between two looks at what has settled."""
+NICE = 5
+"""By how much the follower's priority is below that of the process that asks."""
+GRACE = 10.0
+"""Seconds that a follower has to clear up before it is killed."""
+
+
+class Made(NamedTuple):
+    """A dataset that is ready to be put in place."""
+
+    stage: Path
+    manifest: Mapping[str, Any]
+    """What `DatasetWriter.finish` says of it."""
+    damaged: list[str]
+    """Settled rows (their pair_id) whose replies can't be read any more: they are owed again."""
 
 
 class Assembly:
     """Brings the rows of a journal into a DatasetWriter, in source order. The source must be in the journal."""
 
     def __init__(self, writer: DatasetWriter, journal: Path, config: BuildConfig) -> None:
-        self.damaged: list[str] = []
-        """Settled rows (their pair_id) whose replies can't be read any more: they are owed again."""
-        self.writer = writer
+        self._writer = writer
         self._config = config
         self._view = JournalView(journal)
         self._version = flow_version(config)
-        self._rows = min(self._view.source_length(), config.rows or 2**62)
-        self._settled: Counter[int] = Counter()
+        self._stop = config.rows or 2**62
+        self._owed = self._view.rows_per_batch(BATCH_ROWS, self._stop)
+        self._turns = deque(self._owed)
+        """Batches that are still to be written, in order."""
+        self._settled: deque[int] = deque()
+        """Batches that can be prepared."""
         self._seen = 0
-        self._next = 0
         self._shelf = Shelf(writer.stage)
         self._places: dict[int, int] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="assembly", daemon=True)
-        self._error: BaseException | None = None
+        self._damaged: list[str] = []
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
-        self._stop()
+    def __exit__(self, *_: object) -> None:
         self._shelf.close()
         self._view.close()
 
-    def follow(self) -> None:
-        """Begin to work behind the run."""
-        self._thread.start()
-
-    def finish(self) -> None:
-        """Stop following and bring in all that is left. Raises what went wrong in the thread."""
-        self._stop()
-        if self._error is not None:
-            raise self._error
-        for number in range(self._next, -(-self._rows // BATCH_ROWS)):
-            self.writer.put(self._unshelve(number) if number in self._places else self._prepare(number))
-
-    def _stop(self) -> None:
-        self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _follow(self) -> None:
-        try:
-            while not self._ended.wait(POLL):
-                for number in self._completed():
-                    self._take(number)
-                    if self._ended.is_set():
-                        break
-        except BaseException as error:  # noqa: BLE001  # raised again by `finish`, in the thread that can act on it
-            self._error = error
-
-    def _completed(self) -> Iterable[int]:
-        """The batches whose last row has settled since the last look."""
-        completed = []
-        while page := self._view.settled_after(self._seen, self._version, self._rows):
-            for self._seen, position in page:  # the next page starts after this one's last row
-                number = position // BATCH_ROWS
-                self._settled[number] += 1
-                if self._settled[number] == min(BATCH_ROWS, self._rows - number * BATCH_ROWS):
-                    completed.append(number)
-        return completed
-
-    def _take(self, number: int) -> None:
-        """Write a batch if its turn has come, and those that waited for it; else let it wait."""
+    def step(self) -> bool:
+        """Take in one batch whose rows have all settled; False where there is none."""
+        if not self._settled:
+            self._look()
+        if not self._settled:
+            return False
+        number = self._settled.popleft()
         batch = self._prepare(number)
-        if number != self._next:
+        if number != self._turns[0]:
             self._places[number] = len(self._places)
             self._shelf.extend([batch.pack()])
-            return
-        self.writer.put(batch)
-        self._next += 1
-        while self._next in self._places:
-            self.writer.put(self._unshelve(self._next))
-            self._next += 1
+            return True
+        self._writer.put(batch)
+        self._turns.popleft()
+        while self._turns and self._turns[0] in self._places:
+            self._writer.put(self._unshelve(self._turns.popleft()))
+        return True
+
+    def finish(self) -> Made:
+        """Bring in all that is left, settled or not, and finish the files."""
+        for number in self._turns:
+            self._writer.put(self._unshelve(number) if number in self._places else self._prepare(number))
+        return Made(self._writer.stage, self._writer.finish(), self._damaged)
+
+    def _look(self) -> None:
+        """Find the batches whose last row has settled since the last look."""
+        while page := self._view.settled_after(self._seen, self._version, self._stop):
+            for self._seen, position in page:  # the next page starts after this one's last row
+                number = position // BATCH_ROWS
+                self._owed[number] -= 1
+                if self._owed[number] == 0:
+                    self._settled.append(number)
 
     def _unshelve(self, number: int) -> Batch:
         return Batch.unpack(self._shelf.read(self._places[number]))
 
     def _prepare(self, number: int) -> Batch:
         start = number * BATCH_ROWS
-        examples = self._view.examples(min(start + BATCH_ROWS, self._rows), start=start)
+        examples = self._view.examples(min(start + BATCH_ROWS, self._stop), start=start)
         outcomes = [outcome(self._view, self._config, example) for example in examples]
-        self.damaged += [
+        self._damaged += [
             found.source.pair_id
             for found in outcomes
             if found.state == "failed" and self._view.is_settled(found.source.pair_id, self._version)
         ]
-        return self.writer.prepare(outcomes)
+        return self._writer.prepare(outcomes)
+
+
+@contextmanager
+def assembled(folder: Path, journal: Path, config: BuildConfig) -> Iterator[Made]:
+    """The dataset of `folder`, made here and now; its stage is gone afterwards. Hold the folder's lock.
+
+    Raises LocalError for what the file system refuses, UsageError where the tokenizer can't be read.
+    """
+    with staging(folder, config) as writer, Assembly(writer, journal, config) as assembly:
+        yield assembly.finish()
+
+
+# -- beside the run ------------------------------------------------------------------------------------------------
+
+
+class Follower:
+    """A process that makes the dataset of `folder` behind the run that fills `journal`. Hold the folder's lock.
+
+    It reads the journal alone, at a lower priority, in a session of its own so that a Ctrl-C in the terminal does not
+    reach it. However its parent ends, it ends; its stage with it.
+    """
+
+    def __init__(self, folder: Path, journal: Path, config: BuildConfig) -> None:
+        start = f"import os, sys; os.nice({NICE}); sys.path[:] = {sys.path!a}; from r1k_builder.assemble import main; main()"
+        command = [sys.executable, "-c", start]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603  # our own code
+        self._tell({"folder": str(folder), "journal": str(journal), "config": config.model_dump(mode="json")})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        with self._process as process:
+            with suppress(BrokenPipeError):
+                process.stdin.close()  # type: ignore[union-attr]  # it is a pipe; closed, it bids the process end
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def finish(self) -> Made:
+        """Have all that is left brought in. The stage stays until `__exit__`.
+
+        Raises what `assembled` does; RuntimeError where the process has died of a bug, which it has printed.
+        """
+        self._tell("finish")
+        said = self._process.stdout.readline()  # type: ignore[union-attr]  # it is a pipe
+        if not said.endswith(b"\n"):
+            self._explain_end()
+        answer = json.loads(said)
+        if "error" in answer:
+            raise (LocalError if answer["local"] else UsageError)(answer["error"])
+        return Made(Path(answer["stage"]), answer["made"], answer["damaged"])
+
+    def _tell(self, line: Any) -> None:
+        with suppress(BrokenPipeError):  # it has ended: `finish` says of what
+            self._process.stdin.write(json.dumps(line).encode() + b"\n")  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+
+    def _explain_end(self) -> NoReturn:
+        status = self._process.wait()
+        if status < 0:
+            raise LocalError(
+                f"the process that makes the dataset was killed by signal {-status}, for want of memory perhaps:"
+                " type r1k-build --resume to make the dataset (what is answered is not asked again)"
+            )
+        raise RuntimeError(f"the process that makes the dataset has ended with status {status}")
+
+
+def main() -> None:
+    """The follower's own process: a task on stdin, then `"finish"`; one answer on stdout, all in JSON lines.
+
+    The end of stdin ends it, whatever it is at.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    orders = os.fdopen(0, "rb", buffering=0, closefd=False)  # a buffer's lock, held by the thread, would fail the exit
+    task = json.loads(orders.readline() or "null")
+    if task is None:
+        return
+    finish = threading.Event()
+    threading.Thread(target=_listen, args=(orders, finish, threading.get_ident()), daemon=True).start()
+    try:
+        folder, config = Path(task["folder"]), BuildConfig.model_validate(task["config"])
+        with staging(folder, config) as writer, Assembly(writer, Path(task["journal"]), config) as assembly:
+            while not finish.wait(0 if assembly.step() else POLL):
+                pass
+            made = assembly.finish()
+            _answer({"stage": str(made.stage), "made": made.manifest, "damaged": made.damaged})
+            threading.Event().wait()  # the parent takes the stage's files, then closes stdin
+    except R1kError as error:
+        _answer({"error": str(error), "local": isinstance(error, LocalError)})
+    except sqlite3.Error as error:
+        _answer({"error": str(local_error(error, Path(task["journal"]))), "local": True})
+
+
+def _listen(orders: Any, finish: threading.Event, main_thread: int) -> None:
+    """In a thread, as it waits: pass on the order to finish; end the process when stdin does."""
+    for _ in orders:
+        finish.set()
+    signal.pthread_kill(main_thread, signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+def _leave(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(0)
+
+
+def _answer(answer: Mapping[str, Any]) -> None:
+    with suppress(BrokenPipeError):  # the parent has gone
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()

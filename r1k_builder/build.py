@@ -3,22 +3,23 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from r1k_builder import __version__, invert, solve
 from r1k_builder.account import dollars
-from r1k_builder.assemble import Assembly
+from r1k_builder.assemble import Follower, assembled
 from r1k_builder.config import BuildConfig
 from r1k_builder.errors import DriftError, SourceError, UsageError
-from r1k_builder.export import publish, staging, told
+from r1k_builder.export import load_ruler, publish, told
 from r1k_builder.folder import BuildFolder
 from r1k_builder.journal import Journal, JournalView, Lost
 from r1k_builder.pipeline import Pipeline
-from r1k_builder.replay import FLOWS, replay
+from r1k_builder.replay import FLOWS, flow_version, replay
 from r1k_builder.schema import ForwardExample, Request, Stage
 from r1k_builder.source import Source, open_source
 
@@ -27,6 +28,9 @@ ASSUMED_TOKENS: Mapping[Stage, int] = {"invert": 1500, "solve": 8000}
 
 ENOUGH_REPLIES = 20
 """Replies of a stage from which its mean is trusted for an estimate."""
+
+FOLLOWED_ROWS = 500
+"""Source rows from which a follower makes the dataset behind the run: fewer are made in the second that it takes to start."""
 
 Note = Callable[[str], None]
 
@@ -194,11 +198,12 @@ def open_build(folder: BuildFolder, config: BuildConfig, *, accept_drift: bool, 
     """
     journal = Journal(folder.journal, note)
     source = reach_source(journal, config, note)
-    if source is not None:
-        changes = drift(journal, config, source.fingerprint)
-        if changes and not accept_drift:
-            refuse_drift(changes, make_plan(config, source.examples(), journal))
-        journal.set("identity", json.dumps(identity(config, source.fingerprint)))
+    fingerprint = source.fingerprint if source is not None else json.loads(journal.get("identity") or "{}").get("source", "")
+    changes = drift(journal, config, fingerprint)
+    if changes and not accept_drift:
+        examples = source.examples() if source is not None else journal.examples(config.rows)
+        refuse_drift(changes, make_plan(config, examples, journal))
+    journal.set("identity", json.dumps(identity(config, fingerprint)))
     journal.set("config", config.model_dump_json())
     folder.write_manifest(_manifest(journal, config, state="building"))
     if source is not None:
@@ -213,7 +218,7 @@ def reach_source(journal: JournalView, config: BuildConfig, note: Note) -> Sourc
     except SourceError as error:
         saved = json.loads(journal.get("config") or "{}")
         enough = journal.get("source_ended") or (config.rows is not None and journal.source_length() >= config.rows)
-        if not enough or saved.get("source") != config.source:
+        if not journal.get("source") or not enough or saved.get("source") != config.source:
             raise
         note(f"{error}; going on with the {journal.source_length():,} rows that the journal holds")
         return None
@@ -231,17 +236,24 @@ async def ask(journal: Journal, config: BuildConfig, watch: Callable[[Pipeline],
 
 
 @contextmanager
-def assembling(folder: BuildFolder, config: BuildConfig) -> Iterator[Assembly]:
-    """A place where the dataset of `folder` is made, beside the one that stands there. Hold the folder's lock."""
-    with staging(folder.path, config) as writer, Assembly(writer, folder.journal, config) as assembly:
-        yield assembly
+def assembling(folder: BuildFolder, journal: JournalView, config: BuildConfig) -> Iterator[Follower | None]:
+    """Have the dataset made while the teacher is asked, where that is worth a process. Hold the folder's lock."""
+    rows = min(journal.source_length(), config.rows or 2**62)
+    owed = rows - sum(journal.states(flow_version(config), config.rows).values())
+    if rows < FOLLOWED_ROWS or not owed:
+        yield None
+        return
+    if Path(config.tokenizer).exists():
+        load_ruler(config.tokenizer)  # one that can't be read is refused now, not when all is paid
+    with Follower(folder.path, folder.journal, config) as follower:
+        yield follower
 
 
-def write(folder: BuildFolder, journal: Journal, config: BuildConfig, assembly: Assembly) -> Report:
+def write(folder: BuildFolder, journal: Journal, config: BuildConfig, follower: Follower | None = None) -> Report:
     """Write the dataset folder from the journal alone, the manifest last."""
-    with told(folder.path):
-        assembly.finish()
-        for pair_id in assembly.damaged:
+    making = assembled(folder.path, folder.journal, config) if follower is None else nullcontext(follower.finish())
+    with told(folder.path), making as made:
+        for pair_id in made.damaged:
             journal.unsettle(pair_id)
         known = _manifest(journal, config, state="writing")
         facts = {
@@ -251,10 +263,11 @@ def write(folder: BuildFolder, journal: Journal, config: BuildConfig, assembly: 
             "requests": sum(known["responses"].values()) + known["cost"]["lost_attempts"],
             "cost": known["cost"]["dollars"],
         }
-        made = publish(assembly.writer, folder.path, config, facts)
-    manifest = {**known, **made, "state": "partial" if made["rows"]["failed"] else "complete"}
+        publish(made.stage, folder.path, made.manifest, config, facts)
+    rows = made.manifest["rows"]
+    manifest = {**known, **made.manifest, "state": "partial" if rows["failed"] else "complete"}
     folder.write_manifest(manifest)
-    return Report(made["rows"], manifest)
+    return Report(rows, manifest)
 
 
 def _manifest(journal: Journal, config: BuildConfig, state: str) -> dict[str, Any]:
@@ -264,7 +277,7 @@ def _manifest(journal: Journal, config: BuildConfig, state: str) -> dict[str, An
         "format": 1,
         "state": state,
         "r1k": __version__,
-        "config": json.loads(config.model_dump_json()),
+        "config": json.loads(journal.get("config") or config.model_dump_json()),
         "identity": json.loads(journal.get("identity") or "{}"),
         "teacher": {
             "host": config.teacher.host,

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import difflib
+import re
 import sqlite3
 import sys
 import tempfile
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(words[1:]) if command else run_build(words)
     except R1kError as error:
-        print(f"r1k-build: {error}", file=sys.stderr)  # noqa: T201  # the one place where errors meet the user
+        print(f"r1k-build: {_name_output(str(error), words)}", file=sys.stderr)  # noqa: T201  # where errors meet the user
         return error.exit_code
     except sqlite3.Error as error:
         print(f"r1k-build: {local_error(error, Path('the journal'))}", file=sys.stderr)  # noqa: T201
@@ -58,6 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("r1k-build: interrupted; type r1k-build --resume to go on", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def _name_output(message: str, words: Sequence[str]) -> str:
+    """`message` with the folder in each command that it says to type: deep down nobody knows where the build lies."""
+    if "--output" in words[:-1]:
+        output = f" --output {words[words.index('--output') + 1]}"
+        return re.sub(r"r1k-build --resume(?! --output)", lambda found: found[0] + output, message)
+    return message
 
 
 # -- options -------------------------------------------------------------------------------------------------------
@@ -191,8 +200,7 @@ def _build(folder: BuildFolder, journal: Journal, config: BuildConfig, lost: Los
         cost = f"; they may have cost up to ${dollars(lost.most):.2f}" if lost.most else ""
         _note(folder, f"{lost.attempts} requests were in flight when the last run ended: they are asked again{cost}")
     began = time.time()
-    with assembling(folder, config) as assembly:
-        assembly.follow()
+    with assembling(folder, journal, config) as follower:
         try:
             asyncio.run(ask(journal, config, lambda pipeline: progress.watch(pipeline, Console(stderr=True))))
         except R1kError as error:
@@ -200,7 +208,7 @@ def _build(folder: BuildFolder, journal: Journal, config: BuildConfig, lost: Los
             folder.log(f"stopped: {error}")
             _say(_stopped(journal, config))
             raise
-        report = write(folder, journal, config, assembly)
+        report = write(folder, journal, config, follower)
     journal.end_run("complete" if report.exit_code == 0 else "rows owed")
     _say(summary(folder, report, time.time() - began))
     folder.log(summary(folder, report, time.time() - began))
@@ -210,7 +218,9 @@ def _build(folder: BuildFolder, journal: Journal, config: BuildConfig, lost: Los
 def _stopped(journal: Journal, config: BuildConfig) -> str:
     states, spent = journal.states(flow_version(config), config.rows), journal.spent()
     cost = progress.cost_text(spent.cost, spent.unpriced, spent.replies)
-    return f"{sum(states.values()):,} rows are done and {spent.replies:,} answers recorded ({cost}); nothing is lost"
+    given_up = journal.in_flight(journal.run).attempts
+    lost = f"{given_up:,} requests in flight were given up and will be asked again" if given_up else "nothing is lost"
+    return f"{sum(states.values()):,} rows are done and {spent.replies:,} answers recorded ({cost}); {lost}"
 
 
 def summary(folder: BuildFolder, report: Report, seconds: float) -> str:
@@ -328,8 +338,7 @@ def run_export(words: Sequence[str]) -> int:
     with folder.lock():
         journal = Journal(folder.journal, lambda line: _note(folder, line))
         try:
-            with assembling(folder, config) as assembly:
-                report = write(folder, journal, config, assembly)
+            report = write(folder, journal, config)
         finally:
             journal.close()
     _say(summary(folder, report, time.time() - began))

@@ -129,28 +129,31 @@ T = TypeVar("T")
 def staging(folder: Path, config: BuildConfig) -> Iterator["DatasetWriter"]:
     """A writer that stages the dataset of `folder` beside it; gone afterwards, with what earlier exports left behind.
 
-    The caller holds the folder's lock. Raises LocalError where the folder can't be written, and then leaves it as it was.
+    The caller holds the folder's lock. Raises LocalError for what the file system refuses, here or inside, where only the
+    dataset may be at work; the folder stays as it was.
     """
     build = folder / ".build"
     stage = build / f"export-{os.getpid()}"
     with told(folder):
         build.mkdir(parents=True, exist_ok=True)
         for stale in build.glob("export-*"):
-            shutil.rmtree(stale)
+            shutil.rmtree(stale, ignore_errors=True)  # one that is about to end may be removing it, too
         stage.mkdir()
     try:
-        with DatasetWriter(stage, config) as writer:
+        with told(folder), DatasetWriter(stage, config) as writer:
             yield writer
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
 def write_dataset(outcomes: Iterable[Outcome], folder: Path, config: BuildConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Makes `folder` hold the dataset of `outcomes`, which come in source order; returns what `publish` does."""
-    with staging(folder, config) as writer, told(folder):
+    """Makes `folder` hold the dataset of `outcomes`, which come in source order; returns `DatasetWriter.finish`'s manifest."""
+    with staging(folder, config) as writer:
         for batch in batched(outcomes, BATCH_ROWS):
             writer.put(writer.prepare(batch))
-        return publish(writer, folder, config, facts)
+        made = writer.finish()
+        publish(writer.stage, folder, made, config, facts)
+    return made
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -160,18 +163,15 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def publish(writer: "DatasetWriter", folder: Path, config: BuildConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Makes `folder` hold the dataset that `writer` was given, whole or not at all.
+def publish(stage: Path, folder: Path, made: Mapping[str, Any], config: BuildConfig, facts: Mapping[str, Any]) -> None:
+    """Makes `folder` hold the dataset that a `DatasetWriter` has finished under `stage`, whole or not at all.
 
-    Returns what the manifest says of it: `rows`, `rejections`, `teachers`, `configs`, `tokenizer`, `length_unit`,
-    `control`, `notes`. `facts` are `card.render_card`'s. Files that no export has written stay as they are; a README.md
-    that is not a card of ours is kept as README.md.orig.
+    `made` is what its `finish` said, `facts` are `card.render_card`'s. Files that no export has written stay as they are;
+    a README.md that is not a card of ours is kept as README.md.orig.
     """
-    manifest = writer.finish()
-    card = render_card(manifest, config, facts, folder.resolve().name)
-    (writer.stage / CARD).write_text(card, encoding="utf-8")
-    install(writer.stage, folder, manifest)
-    return manifest
+    card = render_card(made, config, facts, folder.resolve().name)
+    (stage / CARD).write_text(card, encoding="utf-8")
+    install(stage, folder, made)
 
 
 class DatasetWriter:
@@ -235,7 +235,11 @@ class DatasetWriter:
             self._rows.extend(row.serialize() for row in mixed.combine_chunks().to_batches(max_chunksize=1))
 
     def finish(self) -> dict[str, Any]:
-        """Write what is made from all pairs together, close the files; the manifest's part."""
+        """Write what is made from all pairs together, close the files, name them by their digests.
+
+        Returns what the manifest says of the dataset: `rows`, `rejections`, `teachers`, `configs`, `tokenizer`,
+        `length_unit`, `control`, `notes`.
+        """
         beside = partners(self._index, self._control)
         if self._control != "none":
             _write_mixed(beside, self._rows, self._files)
@@ -446,7 +450,8 @@ class Shelf:
         self._offsets, self._sizes = array("q", [0]), array("I")
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk can fail the last write; what a shelf holds is needed no more
+            self._file.close()
 
     def extend(self, records: Iterable[pa.Buffer]) -> None:
         self._file.seek(self._offsets[-1])  # a read may have left it elsewhere
@@ -544,8 +549,10 @@ class _ConfigFiles:
         self._shard_rows: Counter[str] = Counter()
 
     def close(self) -> None:
+        """Closes what `finish` has not: files that nobody wants, so that a full disk is no matter."""
         for writer in self._writers.values():
-            writer.close()
+            with suppress(OSError):
+                writer.close()
 
     def write(self, config: str, table: pa.Table) -> None:
         """Adds rows; they wait in memory until they are enough for a row group."""

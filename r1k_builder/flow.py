@@ -14,6 +14,7 @@ from r1k_builder import __version__, invert, solve
 from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.final_answer import final_answer
 from r1k_builder.schema import (
+    GEMINI_TEACHER,
     Completion,
     Direction,
     Example,
@@ -27,7 +28,6 @@ from r1k_builder.schema import (
     Stage,
     Verdict,
 )
-from r1k_builder.source import GEMINI_TEACHER
 from r1k_builder.verify import rejection, verify_forward, verify_reverse
 
 Parsed = TypeVar("Parsed", ReverseQuestion, Solution)

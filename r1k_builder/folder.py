@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ class BuildFolder:
                 return view.source_length() > 0
             finally:
                 view.close()
-        except (sqlite3.DatabaseError, LocalError):
+        except sqlite3.DatabaseError as error:
+            return error.sqlite_errorcode != sqlite3.SQLITE_ERROR  # that is: no table yet
+        except LocalError:
             return True
 
     def create(self) -> None:
@@ -51,14 +53,12 @@ class BuildFolder:
         with local_errors(self.path):
             file = (self.state / "lock").open("a+")
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _lock(file.fileno()):
                 file.seek(0)
                 raise LocalError(
                     f"another r1k-build (process {file.read().strip() or '?'}) is at work on {self.path}:"
                     f" wait for it, watch it with r1k-build status {self.path}, or choose another --output"
-                ) from None
+                )
             with local_errors(self.path):
                 os.ftruncate(file.fileno(), 0)
                 os.write(file.fileno(), str(os.getpid()).encode())
@@ -68,7 +68,7 @@ class BuildFolder:
         """Whether a builder is at work here right now."""
         try:
             with (self.state / "lock").open("a+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except OSError:
@@ -82,6 +82,8 @@ class BuildFolder:
         number = 1
         while (aside := self.state / f"replaced-{number}").exists():
             number += 1
+        with suppress(sqlite3.Error), closing(sqlite3.connect(self.journal)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that one rename moves all of it
         with local_errors(self.path):
             aside.mkdir()
             for part in self.state.iterdir():
@@ -92,11 +94,13 @@ class BuildFolder:
     def manifest(self) -> dict[str, Any]:
         """The manifest. Raises UsageError where there is none or it can't be read."""
         try:
-            content: dict[str, Any] = json.loads(self._manifest.read_text())
+            content = json.loads(self._manifest.read_text())
         except FileNotFoundError:
             raise UsageError(f"{self.path} holds no build: start one with  r1k-build --output {self.path}") from None
         except ValueError:
-            raise UsageError(f"{self._manifest} can't be read: name the build's settings again, beside --resume") from None
+            content = None
+        if not isinstance(content, dict):
+            raise UsageError(f"{self._manifest} can't be read: name the build's settings again, beside --resume")
         return content
 
     def write_manifest(self, content: Mapping[str, Any]) -> None:
@@ -117,6 +121,18 @@ class BuildFolder:
                 file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
         except OSError:
             return
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock, past the instant for which `locked` of another process may hold it."""
+    for _ in range(10):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 @contextmanager

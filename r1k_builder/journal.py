@@ -17,11 +17,13 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1k_builder.errors import LocalError
+from r1k_builder.reply import is_bad_request
 from r1k_builder.schema import ForwardExample, Request, Usage
 
 GROUP_WAIT = 0.01
@@ -35,7 +37,8 @@ MAYBE_BILLED = ("timeout", "cut")
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS source (position INTEGER PRIMARY KEY, pair_id TEXT NOT NULL UNIQUE, example TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS source (position INTEGER PRIMARY KEY, pair_id TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL,
+    example TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS run (id INTEGER PRIMARY KEY, began REAL NOT NULL, ended REAL, outcome TEXT);
 CREATE TABLE IF NOT EXISTS request (key TEXT PRIMARY KEY, stage TEXT NOT NULL, content TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempt (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, key TEXT NOT NULL, pair_id TEXT NOT NULL,
@@ -126,6 +129,11 @@ class JournalView:
         )
         return list(self._db.execute(query, (mark, flow, stop)))
 
+    def rows_per_batch(self, size: int, stop: int) -> dict[int, int]:
+        """How many source rows there are in each batch of `size` positions, counted from 0, that lie before position `stop`."""
+        query = "SELECT position / ?, count(*) FROM source WHERE position < ? GROUP BY 1 ORDER BY 1"
+        return dict(self._db.execute(query, (size, stop)))
+
     def is_settled(self, pair_id: str, flow: str) -> bool:
         query = "SELECT 1 FROM settled WHERE pair_id = ? AND flow = ?"
         return self._db.execute(query, (pair_id, flow)).fetchone() is not None
@@ -177,9 +185,15 @@ class JournalView:
         return self.spent().cost + self.lost().most + int(unpriced)
 
     def refusals(self, key: str) -> list[bytes]:
-        """The bodies of every 400 and 422 to the request `key`, oldest first."""
-        query = "SELECT body FROM attempt JOIN reply ON reply.attempt = id WHERE key = ? AND status IN (400, 422) ORDER BY id"
-        return [body for (body,) in self._db.execute(query, (key,))]
+        """The bodies of the 4xx by which the host refused the request `key`, oldest first.
+
+        Not those of a run that the host stopped by refusing everything: they say nothing of the request.
+        """
+        query = (
+            "SELECT status, body FROM attempt JOIN reply ON reply.attempt = attempt.id LEFT JOIN run ON run.id = attempt.run"
+            " WHERE key = ? AND status BETWEEN 400 AND 499 AND outcome IS NOT 'HostRefused' ORDER BY attempt.id"
+        )
+        return [body for status, body in self._db.execute(query, (key,)) if is_bad_request(status)]
 
     def states(self, flow: str, limit: int | None = None) -> dict[str, int]:
         """How many of the first `limit` source rows are settled in each state under `flow`."""
@@ -241,7 +255,8 @@ class Journal(JournalView):
         for count, example in enumerate(examples, 1):  # the count is the result
             content = example.model_dump_json(exclude_defaults=True)
             position = start + count - 1
-            batch.append(("INSERT OR REPLACE INTO source VALUES (?, ?, ?)", (position, example.pair_id, content)))
+            row = (position, example.pair_id, zlib.crc32(content.encode()), content)
+            batch.append(("INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?)", row))
             if len(batch) == 1000:
                 self._now(batch)
                 batch = []
@@ -374,11 +389,20 @@ class Journal(JournalView):
 def local_error(error: sqlite3.Error, path: Path) -> LocalError:
     """SQLite's error as a sentence that says what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_room(path)):
         return _disk_full(path)
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return LocalError(f"{path} can't be written: give yourself write permission there, or choose another --output")
     return LocalError(f"{path}: {error}; check the disk, then go on with r1k-build --resume")
+
+
+def _no_room(path: Path) -> bool:
+    """Whether the disk is as good as full: SQLite calls it an I/O error where it can't extend its shared memory."""
+    try:
+        space = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return space.f_bavail * space.f_frsize < 2**16
 
 
 def _disk_full(path: Path) -> LocalError:
@@ -407,44 +431,73 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 def _open_sound(path: Path, note: Callable[[str], None]) -> sqlite3.Connection:
     """Open the journal; where pages are damaged, name them and go on with a copy of all that can be read."""
+    salvaged = path.with_name(path.name + ".salvaged")
+    if salvaged.exists():
+        _put_in_place(salvaged, path)  # a salvage that was finished but for its renames
     existed = path.exists()
     try:
         db = _connect(path)
         finding = db.execute("PRAGMA quick_check(1)").fetchone()[0] if existed else "ok"
     except sqlite3.DatabaseError as error:
         finding = str(error)
-    if finding != "ok":
-        note(f"{path} is damaged ({' '.join(str(finding).split())})")
-        db = _salvage(path, note)
     try:
+        if finding != "ok":
+            note(f"{path} is damaged ({' '.join(str(finding).split())})")
+            _salvage(path, salvaged, note)
+            db = _connect(path)
         db.executescript(TABLES)
+        _forget_damaged_source(db, path, note)
     except sqlite3.Error as error:
         raise local_error(error, path) from None
     return db
 
 
-def _salvage(path: Path, note: Callable[[str], None]) -> sqlite3.Connection:
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    db = _connect(path)
-    db.executescript(TABLES)
+def _forget_damaged_source(db: sqlite3.Connection, path: Path, note: Callable[[str], None]) -> None:
+    """Where a source row is not what was written, have the source read anew."""
+    for position, checksum, content in db.execute("SELECT position, checksum, CAST(example AS BLOB) FROM source"):
+        if zlib.crc32(content) != checksum:
+            note(f"{path}: source row {position + 1} is damaged; the source is read again")
+            db.execute("DELETE FROM meta WHERE name = 'source'")
+            return
+
+
+def _salvage(path: Path, salvaged: Path, note: Callable[[str], None]) -> None:
+    """Copy all that can be read to `salvaged`, whole or not at all, and put that in the damaged file's place."""
+    beside = path.with_name(path.name + ".salvaging")
+    beside.unlink(missing_ok=True)
     rescued = {}
-    most = aside.stat().st_size // 512  # no row of ours, with what belongs to it, is smaller
-    with sqlite3.connect(aside, isolation_level=None) as damaged:
-        for table in PRIMARY:
-            rescued[table] = _rescue(damaged, db, table, most)
-    # A reply whose checksum or attempt is gone can't be trusted with a key: its request is asked again.
-    db.execute("DELETE FROM reply WHERE attempt NOT IN (SELECT id FROM attempt)")
+    most = path.stat().st_size // 512  # no row of ours, with what belongs to it, is smaller
+    try:
+        with closing(sqlite3.connect(beside, isolation_level=None)) as db:
+            db.executescript("PRAGMA page_size = 8192;" + TABLES)
+            with closing(sqlite3.connect(path, isolation_level=None)) as damaged:
+                for table in PRIMARY:
+                    rescued[table] = _rescue(damaged, db, table, most)
+            # Without its attempt a reply has no request; without all of its rows the source has gaps.
+            db.execute("DELETE FROM reply WHERE attempt NOT IN (SELECT id FROM attempt)")
+            db.execute("DELETE FROM meta WHERE name IN ('source', 'source_ended')")
+    except sqlite3.Error:
+        beside.unlink(missing_ok=True)
+        raise
+    beside.rename(salvaged)
+    aside = _put_in_place(salvaged, path)
     note(
         f"{rescued['source']} source rows, {rescued['attempt']} attempts and {rescued['reply']} replies were read back from it;"
         f" only what is missing is asked again (the damaged file stays as {aside})"
     )
-    return db
+
+
+def _put_in_place(salvaged: Path, path: Path) -> Path:
+    """Move the damaged journal aside and the salvaged one in; begun again after a kill, it ends the same."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists() and path.exists():
+        number += 1
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    salvaged.rename(path)
+    return aside
 
 
 def _rescue(damaged: sqlite3.Connection, db: sqlite3.Connection, table: str, most: int) -> int:

@@ -40,6 +40,7 @@ class Pipeline:
         self.began = time.time()
         self._admitted = asyncio.Semaphore(ROWS_PER_SLOT * config.concurrency)
         self._rows: set[asyncio.Task[None]] = set()
+        self._asking: dict[str, asyncio.Event] = {}
         self._draining: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -98,9 +99,7 @@ class Pipeline:
         drives = [self._drive(steps(example, self.config), example.pair_id) for steps in FLOWS]
         ends = await asyncio.gather(*drives, return_exceptions=True)
         for end in ends:
-            if isinstance(end, R1kError):
-                self.stop(end)
-            elif isinstance(end, BaseException) and not isinstance(end, Stopped | Exhausted):
+            if isinstance(end, BaseException) and not isinstance(end, R1kError | Stopped | Exhausted):
                 raise end
         rows = [end for end in ends if isinstance(end, Example | RejectedRow)]
         if len(rows) == len(FLOWS):
@@ -115,17 +114,29 @@ class Pipeline:
         except StopIteration as end:
             row: Example | RejectedRow = end.value
             return row
+        except R1kError as error:
+            self.stop(error)  # at once: the row's other direction may have minutes to go
+            raise
 
     async def _answer(self, request: Request, pair_id: str) -> Completion | Rejection:
-        """From the journal where it was paid for, else from the teacher; a row under way goes before a new one."""
+        """From the journal where it was paid for, else from the teacher; a row under way goes before a new one.
+
+        Rows that ask the same share one request.
+        """
         assert self.teacher is not None  # noqa: S101
-        known = stored(self.journal, request)
-        if known is not None:
+        while (known := stored(self.journal, request)) is None:
+            if (asked := self._asking.get(request.key)) is None:
+                break
+            await asked.wait()
+        else:
             return known
+        self._asking[request.key] = asyncio.Event()
         try:
             return await self.teacher.complete(request, pair_id, urgency=int(request.stage == "invert"))
         except RowRefused as error:
             return refused(str(error))
+        finally:
+            self._asking.pop(request.key).set()
 
     # -- the end of a run ------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from r1k_builder import flow
 from r1k_builder.config import BuildConfig
 from r1k_builder.flow import Flow
 from r1k_builder.journal import JournalView
-from r1k_builder.reply import BAD_REQUESTS, TRANSIENT_FINISH_REASONS, UnreadableReply, quote, read_reply
+from r1k_builder.reply import BAD_REQUESTS, TRANSIENT_FINISH_REASONS, UnreadableReply, is_bad_request, quote, read_reply
 from r1k_builder.schema import Completion, Example, ForwardExample, Outcome, RejectedRow, Rejection, Request
 
 FLOWS = (flow.forward, flow.reverse)
@@ -18,14 +18,17 @@ FLOWS = (flow.forward, flow.reverse)
 
 def stored(journal: JournalView, request: Request) -> Completion | Rejection | None:
     """What the journal knows of `request`: the first usable completion, or that the host refuses it, or nothing."""
+    refusals = []
     for reply in journal.replies(request.key):
         try:
             completion = read_reply(reply.body, key=request.key, host=reply.host, requested_model=reply.model)
-        except UnreadableReply:
+        except UnreadableReply as error:
+            if is_bad_request(error.status or 0):
+                refusals.append(reply.body)
             continue
         if completion.finish_reason not in TRANSIENT_FINISH_REASONS:
             return completion
-    refusals = journal.refusals(request.key)
+    refusals += journal.refusals(request.key)
     return refused(quote(refusals[-1])) if len(refusals) >= BAD_REQUESTS else None
 
 

@@ -109,6 +109,11 @@ def holds_control_token(text: str) -> bool:
     return any(token in text for token in _SQUARE_TOKENS) or _ANGLE_TOKEN.search(text) is not None
 
 
+def is_bad_request(status: int) -> bool:
+    """Whether a status blames the request itself, as 400, 413 and 422 do: not the key, the account, the path or the rate."""
+    return 400 <= status < 500 and status not in {401, 402, 403, 404, 408, 409, 429}
+
+
 def quote(body: bytes) -> str:
     """A host's own words on an error: short, on one line, printable."""
     text = body[:65536].decode("utf-8", "replace")

@@ -25,6 +25,10 @@ State = Literal["accepted", "rejected", "failed"]
 CHECKS = ("format", "boxed", "copy")
 """Names of the checks, in the order of the `verdict` column's fields."""
 
+GEMINI_TEACHER = "gemini-2.0-flash-thinking-exp"
+"""Who wrote `gemini_reasoning` and `gemini_answer`. s1 (arXiv 2501.19393, section 2) took s1K's traces from Google's Gemini
+Flash Thinking API, whose undated model id this is; s1K-1.1 has DeepSeek-R1's beside them."""
+
 
 class Message(TypedDict):
     role: str

@@ -26,11 +26,8 @@ import pyarrow.parquet as pq
 from r1k_builder import embedded
 from r1k_builder.config import EMBEDDED, BuildConfig
 from r1k_builder.errors import LocalError, SourceError
-from r1k_builder.schema import ForwardExample, clean_text
+from r1k_builder.schema import GEMINI_TEACHER, ForwardExample, clean_text
 
-# s1 (arXiv 2501.19393, section 2) took s1K's traces from Google's Gemini Flash Thinking API, whose undated model id this
-# is; s1K-1.1 has DeepSeek-R1's beside them.
-GEMINI_TEACHER = "gemini-2.0-flash-thinking-exp"
 DEEPSEEK_TEACHER = "deepseek-r1"
 
 LINES_PER_KIND = 20

@@ -27,6 +27,9 @@ from r1k_builder.schema import Completion, Request
 UNREACHABLE_AFTER = {"never answered": 10.0, "fell silent": 300.0}
 """Seconds of nothing but failed connections after which the run stops, by whether the host has ever answered."""
 
+SHORTEST_SECRET = 8
+"""Characters; a shorter "key" is a placeholder, and to replace it would change ordinary text."""
+
 FIRST_REFUSALS = 5
 """So many 400/422 before any answer mean that the settings are wrong, not the rows."""
 
@@ -128,7 +131,7 @@ class Teacher:
                     return await self._attempt(request, pair_id)
             except _BadRequest as error:
                 bad_requests += 1
-                if bad_requests == BAD_REQUESTS:
+                if bad_requests >= BAD_REQUESTS and self._answered:  # before any answer it may be the settings
                     raise RowRefused(str(error)) from None
                 raise
 
@@ -176,14 +179,14 @@ class Teacher:
         except (openai.APIConnectionError, aiohttp.ClientError) as failure:  # the second, where what came is not HTTP
             error = _name_failure(failure)
         await self._recorder.received(number, status, body, error)
-        self._watch(status)
+        self._watch(error)
         if status == 200:
             return body
         raise self._meaning(status, body, headers, error)
 
-    def _watch(self, status: int) -> None:
-        """Stop the run where the host can't be reached any more."""
-        if status:
+    def _watch(self, error: str | None) -> None:
+        """Stop the run where the host can't be reached any more. One that cuts an answer off, or keeps silent, is there."""
+        if error != "connection":
             self._heard, self._failures = time.monotonic(), 0
             return
         self._failures += 1
@@ -203,9 +206,16 @@ class Teacher:
             return HostRefused(f"{self.host} answered {status} ({said}): {self._advice(status)}, then type r1k-build --resume")
         if status in (408, 409, 429) or status >= 500:
             retry_after = _retry_after(headers)
+            if (retry_after or 0) > self._config.retry_budget:
+                return HostRefused(
+                    f"{self.host} answered {status} and asks to wait for {retry_after:.0f} s, longer than --retry-budget:"
+                    " type r1k-build --resume then"
+                )
             if status in (429, 503):
                 self._slots.refused(retry_after)
             return _Transient(str(status), retry_after)
+        if status < 400:
+            return _Transient(str(status))  # neither an answer nor a refusal
         self._refusals += 1
         if not self._answered and self._refusals >= FIRST_REFUSALS:
             return HostRefused(
@@ -224,7 +234,7 @@ class Teacher:
 
     def _redact(self, body: bytes) -> bytes:
         """`body` without the API key, should a host echo it: what is read is what is recorded."""
-        return body.replace(self._key.encode(), b"[key]") if self._key else body
+        return body.replace(self._key.encode(), b"[key]") if len(self._key or "") >= SHORTEST_SECRET and self._key else body
 
 
 def read_api_key(variable: str | None) -> str | None:

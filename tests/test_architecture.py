@@ -12,7 +12,8 @@ STAGES = {"source", "invert", "solve", "verify", "pair", "export"}
 LAYERS = [
     {"errors", "schema"},
     {"config"},
-    {"reply", "final_answer", "slots", "journal", "embedded", "card"},
+    {"reply", "final_answer", "slots", "embedded", "card"},
+    {"journal"},
     {"folder", "teacher", "source", "invert", "solve", "verify", "pair"},
     {"export", "flow", "account"},
     {"replay"},

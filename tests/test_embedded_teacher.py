@@ -28,7 +28,7 @@ from r1k_builder.schema import Completion, ForwardExample, Rejection
 
 TEACHER = TeacherConfig(preset="embedded")
 
-REPLIES = "bf08f2eaf0677afa2f456f2079b3951012ed723ec02eb0e621aadbfb39180d23"
+REPLIES = "d0dd894921e033241461055289553aaffb54869239852942f4ec9b9474ceacfe"
 """SHA-256 of the reverse questions and answers for the first 360 train rows of BANK_VERSION 1."""
 
 HAND_WRITTEN = """
@@ -328,7 +328,8 @@ def test_hand_written_questions_are_solved(relation: str, question: str, expecte
     reply = answer(template_2(question))
     assert unboxed(reply.content) == expected
     assert reading.relation.formula in reply.reasoning
-    assert f"Asked: {reading.relation.by_symbol[reading.asked].name} {reading.asked}." in reply.reasoning
+    assert f", {reading.asked} = ?\n" in reply.reasoning
+    assert reply.content.startswith(f"The {reading.relation.by_symbol[reading.asked].name} is ")
     assert answer(question) == reply
 
 
@@ -364,7 +365,7 @@ def test_the_teacher_says_what_the_forward_rows_say(split: Split) -> None:
 def test_a_rearrangement_is_shown_step_by_step() -> None:
     reply = answer("A car gets from 4 m/s to 25 m/s in 3 s. What is its acceleration?")
     assert reply.reasoning.splitlines() == [
-        "Given: u = 4 m/s, t = 3 s, v = 25 m/s. Asked: acceleration a.",
+        "u = 4 m/s, t = 3 s, v = 25 m/s, a = ?",
         "v = u + a × t, so a × t = v - u, so a = (v - u) / t",
         "25 - 4 = 21",
         "21 / 3 = 7",

@@ -16,8 +16,8 @@ import pytest
 from r1k_builder.config import BuildConfig
 from r1k_builder.embedded import BANK_VERSION
 from r1k_builder.errors import SourceError
-from r1k_builder.schema import ForwardExample, identify
-from r1k_builder.source import DEEPSEEK_TEACHER, GEMINI_TEACHER, Source, open_source
+from r1k_builder.schema import GEMINI_TEACHER, ForwardExample, identify
+from r1k_builder.source import DEEPSEEK_TEACHER, Source, open_source
 from tests.hub_server import Repository, client_environment, serve_hub
 
 QA = [{"question": f"What is {n} + {n}?", "solution": f"It is \\boxed{{{2 * n}}}."} for n in range(40)]

@@ -94,15 +94,20 @@ def forward_example(fact: Fact) -> ForwardExample:
 
 
 def _walk(relation: Relation, seed: int, split: Split) -> Iterator[Fact]:
-    """Every fact of `relation` in `split` once, in an order that the seed decides."""
-    size, key, asked = relation.combinations * forms(relation), _key(f"walk {seed} {relation.name}"), relation.output.symbol
-    for index in range(size):
-        combination, form = divmod(_permute(index, size, key), forms(relation))
-        drawn = relation.combination(combination)
-        if split_of(relation, drawn) != split or (values := relation.complete(drawn)) is None:
-            continue
-        given = {quantity.symbol: values[quantity.symbol] for quantity in relation.quantities if quantity.symbol != asked}
-        yield Fact(relation, given, asked, values[asked], form)
+    """Every fact of `relation` in `split` once, in an order that the seed decides.
+
+    All parameter sets come before one comes again in another wording.
+    """
+    key, asked = _key(f"walk {seed} {relation.name}"), relation.output.symbol
+    for turn in range(forms(relation)):
+        for place in range(relation.combinations):
+            combination = _permute(place, relation.combinations, _mix(turn, key))
+            drawn = relation.combination(combination)
+            if split_of(relation, drawn) != split or (values := relation.complete(drawn)) is None:
+                continue
+            given = {quantity.symbol: values[quantity.symbol] for quantity in relation.quantities if quantity.symbol != asked}
+            form = _permute(turn, forms(relation), _mix(combination, key))
+            yield Fact(relation, given, asked, values[asked], form)
 
 
 def _permute(index: int, size: int, key: int) -> int:
