@@ -142,14 +142,14 @@ class Follower:
         start = f"import os, sys; os.nice({NICE}); sys.path[:] = {sys.path!a}; from r1k_builder.assemble import main; main()"
         command = [sys.executable, "-c", start]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603  # our own code
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603  # our own code
         self._tell({"folder": str(folder), "journal": str(journal), "config": config.model_dump(mode="json")})
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
-        with self._process as process:
+        with self.process as process:
             with suppress(BrokenPipeError):
                 process.stdin.close()  # type: ignore[union-attr]  # it is a pipe; closed, it bids the process end
             try:
@@ -163,7 +163,7 @@ class Follower:
         Raises what `assembled` does; RuntimeError where the process has died of a bug, which it has printed.
         """
         self._tell("finish")
-        said = self._process.stdout.readline()  # type: ignore[union-attr]  # it is a pipe
+        said = self.process.stdout.readline()  # type: ignore[union-attr]  # it is a pipe
         if not said.endswith(b"\n"):
             self._explain_end()
         answer = json.loads(said)
@@ -173,11 +173,11 @@ class Follower:
 
     def _tell(self, line: Any) -> None:
         with suppress(BrokenPipeError):  # it has ended: `finish` says of what
-            self._process.stdin.write(json.dumps(line).encode() + b"\n")  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
+            self.process.stdin.write(json.dumps(line).encode() + b"\n")  # type: ignore[union-attr]
+            self.process.stdin.flush()  # type: ignore[union-attr]
 
     def _explain_end(self) -> NoReturn:
-        status = self._process.wait()
+        status = self.process.wait()
         if status < 0:
             raise LocalError(
                 f"the process that makes the dataset was killed by signal {-status}, for want of memory perhaps:"

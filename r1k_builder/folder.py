@@ -28,7 +28,7 @@ class BuildFolder:
     def holds_build(self) -> bool:
         """Whether a build was begun here: its journal has source rows, or can't be read."""
         if not self.journal.exists():
-            return False
+            return self.journal.with_name(self.journal.name + ".salvaged").exists()  # killed between two renames
         try:
             view = JournalView(self.journal)
             try:
