@@ -15,7 +15,7 @@ from r1k_builder.build import open_build
 from r1k_builder.config import BuildConfig
 from r1k_builder.folder import BuildFolder
 from r1k_builder.journal import Journal
-from r1k_builder.pipeline import flow_version
+from r1k_builder.replay import flow_version
 from r1k_builder.reply import read_reply
 from r1k_builder.schema import Example, ForwardExample
 

@@ -143,6 +143,7 @@ class Follower:
         command = [sys.executable, "-c", start]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603  # our own code
+        """Its standard error is ours."""
         self._tell({"folder": str(folder), "journal": str(journal), "config": config.model_dump(mode="json")})
 
     def __enter__(self) -> Self:

@@ -48,6 +48,7 @@ def render_card(manifest: Mapping[str, Any], config: BuildConfig, facts: Mapping
         config=config,
         facts=facts,
         name=name,
+        source=Path(config.source).name if Path(config.source).exists() else config.source,  # no paths of a machine
         license=LICENSES.get(config.source, "unknown"),
         size=_size_category(
             sum(listed[config_name]["rows"] for config_name in ("forward", "reverse") if config_name in listed)

@@ -228,6 +228,11 @@ def test_a_damaged_manifest_is_made_anew(make_build: MakeBuild) -> None:
     assert len(build.host.log) == 6
 
 
+def begun(state: Path) -> bool:
+    """Whether the reading back of a damaged journal shows on disk."""
+    return any(state.glob("*.salvag*")) or any(state.glob("*.damaged*"))
+
+
 def test_a_kill_while_a_damaged_journal_is_read_back_loses_nothing(make_build: MakeBuild) -> None:
     build, draw = make_build(300), random.Random(5)
     assert build.here().status == 0
@@ -235,7 +240,7 @@ def test_a_kill_while_a_damaged_journal_is_read_back_loses_nothing(make_build: M
     damage(path, b'"chat.completion"')
     build.host.script = always("hang")
     for _ in range(4):
-        kill(build.resume(), lambda: any(path.parent.glob("*.salvag*")) or any(path.parent.glob("*.damaged*")), draw.uniform(0, 0.1))
+        kill(build.resume(), lambda: begun(path.parent), draw.uniform(0, 0.1))
     finish(build)
     assert parquet(build.folder) == whole
     assert len(asked_since(build.host, seen)) < 60
