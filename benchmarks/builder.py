@@ -8,9 +8,9 @@
 
 Each client is a process of its own and asks two requests a row, --concurrency in flight: `bare` is aiohttp alone,
 `openai` and `openai-aiohttp` are AsyncOpenAI over its two transports (loops.py). r1k-build journals and parses, and writes
-its folder, without a tokenizer. CPU is user and system time of all threads, from the first request on: what a process
-spends on imports and on reading the source is not in it. Absolute figures depend on the machine and on what else it
-does; a ratio is taken within each round, and its median over the rounds is what counts.
+its folder, without a tokenizer. CPU is user and system time of all threads and child processes, from the first request
+on: what is spent before, on imports and on reading the source, is not in it. Absolute figures depend on the machine and
+on what else it does; a ratio is taken within each round, and its median over the rounds is what counts.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Runs a process and watches it from outside: its seconds of CPU at every moment, and its peak memory. Linux alone."""
+"""Runs a process and watches it, with its children, from outside: seconds of CPU at every moment, peak memory. Linux alone."""
 
 import os
 import re
@@ -8,12 +8,16 @@ import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 EVERY = 0.02
 """Seconds between two looks."""
+
+FAMILY_EVERY = 25
+"""Looks between two searches for child processes: each reads all of /proc."""
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -22,9 +26,9 @@ class Sample(NamedTuple):
     moment: float
     """Epoch seconds."""
     cpu: float
-    """Seconds, user and system, of all threads."""
+    """Seconds, user and system, of all its threads and processes."""
     peak: int
-    """Bytes, the most resident so far."""
+    """Bytes resident, at most, so far: the sum of each process's own peak, libraries that they share counted each time."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,11 @@ def run(command: Sequence[str | Path], stop: Callable[[], bool] = lambda: False,
     with tempfile.TemporaryFile("w+") as output:
         began, samples, stopped = time.time(), [Sample(time.time(), 0.0, 0)], False
         process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
+        family = [process.pid]
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-            samples.append(_look(process.pid, samples[-1]))
+            if len(samples) % FAMILY_EVERY == 0:
+                family = _family(process.pid)
+            samples.append(_look(family, samples[-1]))
             if not stopped and (stopped := stop()):
                 process.kill()
             time.sleep(EVERY)
@@ -71,9 +78,29 @@ def run(command: Sequence[str | Path], stop: Callable[[], bool] = lambda: False,
     return Run(began, samples, said)
 
 
-def _look(pid: int, last: Sample) -> Sample:
-    """What /proc says of a process; of one that has just ended, what it said last."""
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    cpu = (int(stat[11]) + int(stat[12])) / TICKS
-    return Sample(time.time(), max(cpu, last.cpu), int(peak[1]) * 1024 if peak else last.peak)
+def _look(family: Sequence[int], last: Sample) -> Sample:
+    """What /proc says of these processes; of one that has just ended, what it said last."""
+    cpu, peak = 0.0, 0
+    for member in family:
+        with suppress(OSError):  # it has ended meanwhile: its parent's account has its CPU
+            cpu += sum(map(int, _stat(member)[11:15])) / TICKS  # its own and its past children's, user and system
+            found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{member}/status").read_text())
+            peak += int(found[1]) * 1024 if found else 0
+    return Sample(time.time(), max(cpu, last.cpu), max(peak, last.peak))
+
+
+def _family(pid: int) -> list[int]:
+    """`pid` and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            children.setdefault(int(_stat(place.name)[1]), []).append(int(place.name))
+    family = [pid]
+    for member in family:  # which grows on the way
+        family += children.get(member, [])
+    return family
+
+
+def _stat(pid: int | str) -> list[str]:
+    """The fields of /proc/PID/stat behind the command's name: state, parent, …"""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -202,7 +202,7 @@ class BuildConfig(Record):
     domain: str | None = None
     """Only source rows of this domain (s1K's `cot_type`: math, science, crossword)."""
     split: Literal["train", "heldout"] = "train"
-    """Which half of the embedded bank; the halves share no question."""
+    """Which part of the embedded bank; the parts share no question (a fifth is held out)."""
     limit: PositiveInt | None = None
     """Only the first N source rows; raising it later adds rows, lowering it exports fewer."""
     shuffle_seed: int | None = None

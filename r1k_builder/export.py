@@ -8,6 +8,7 @@ whatever the number of rows. The same outcomes give the same Parquet bytes.
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -542,7 +543,7 @@ class _ConfigFiles:
     def __init__(self, stage: Path) -> None:
         self._stage = stage
         self._waiting: dict[str, list[pa.Table]] = {config: [] for config in SCHEMAS}
-        self._shards: dict[str, list[Path]] = {config: [] for config in SCHEMAS}
+        self._shards: dict[str, list[_DigestedFile]] = {config: [] for config in SCHEMAS}
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._rows: Counter[str] = Counter()
         self._waiting_bytes: Counter[str] = Counter()
@@ -550,9 +551,10 @@ class _ConfigFiles:
 
     def close(self) -> None:
         """Closes what `finish` has not: files that nobody wants, so that a full disk is no matter."""
-        for writer in self._writers.values():
+        for config, writer in self._writers.items():
             with suppress(OSError):
                 writer.close()
+                self._shards[config][-1].close()
 
     def write(self, config: str, table: pa.Table) -> None:
         """Adds rows; they wait in memory until they are enough for a row group."""
@@ -579,13 +581,15 @@ class _ConfigFiles:
 
     def _open(self, config: str) -> pq.ParquetWriter:
         shards = self._shards[config]
-        shards.append(self._stage / config / f"{len(shards)}.parquet")
-        shards[-1].parent.mkdir(exist_ok=True)
+        path = self._stage / config / f"{len(shards)}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        shards.append(_DigestedFile(path))
         return _writer(shards[-1], SCHEMAS[config])
 
     def _close(self, config: str) -> None:
         if config in self._writers:
             self._writers.pop(config).close()
+            self._shards[config][-1].close()
             self._shard_rows[config] = 0
 
     def read_back(self, config: str) -> Iterator[pa.Table]:
@@ -593,7 +597,7 @@ class _ConfigFiles:
         self._flush(config)
         self._close(config)
         for shard in self._shards[config]:
-            with pq.ParquetFile(shard, pre_buffer=False) as file:
+            with pq.ParquetFile(shard.path, pre_buffer=False) as file:
                 for group in range(file.num_row_groups):
                     yield file.read_row_group(group, use_threads=False)
 
@@ -611,17 +615,35 @@ class _ConfigFiles:
         }
 
 
-def _named(shard: Path, place: int, shards: int) -> dict[str, Any]:
-    with shard.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    named = shard.rename(shard.with_name(f"train-{place:05}-of-{shards:05}-{digest[:12]}.parquet"))
-    return {"path": f"{named.parent.name}/{named.name}", "sha256": digest, "bytes": named.stat().st_size}
+class _DigestedFile(io.FileIO):
+    """A file that is written from front to back, and its SHA-256 with it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "wb")
+        self.path = path
+        self._sha256 = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        self._sha256.update(rest)
+        while rest:
+            rest = rest[super().write(rest) :]
+        return len(data)
+
+    @property
+    def digest(self) -> str:
+        return self._sha256.hexdigest()
 
 
-def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+def _named(shard: _DigestedFile, place: int, shards: int) -> dict[str, Any]:
+    named = shard.path.rename(shard.path.with_name(f"train-{place:05}-of-{shards:05}-{shard.digest[:12]}.parquet"))
+    return {"path": f"{named.parent.name}/{named.name}", "sha256": shard.digest, "bytes": named.stat().st_size}
+
+
+def _writer(file: _DigestedFile, schema: pa.Schema) -> pq.ParquetWriter:
     """Every option that decides the bytes is named; long texts get neither dictionaries nor statistics."""
     return pq.ParquetWriter(
-        path,
+        file,
         schema,
         version="2.6",
         data_page_version="1.0",

@@ -35,7 +35,11 @@ BALLAST_PER_SLOT = 128 * 1024
 MAYBE_BILLED = ("timeout", "cut")
 """Errors after which the host may have worked, and billed, all the same (`lost` counts them)."""
 
-TABLES = """
+FORMAT = 1
+"""Version of the tables below; a journal of another one is left alone."""
+
+TABLES = f"""
+PRAGMA user_version = {FORMAT};
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS source (position INTEGER PRIMARY KEY, pair_id TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL,
     example TEXT NOT NULL);
@@ -445,6 +449,9 @@ def _open_sound(path: Path, note: Callable[[str], None]) -> sqlite3.Connection:
             note(f"{path} is damaged ({' '.join(str(finding).split())})")
             _salvage(path, salvaged, note)
             db = _connect(path)
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, FORMAT):
+            raise LocalError(f"{path} is of format {version}, written by another version of r1k: use that one, or --overwrite")
         db.executescript(TABLES)
         _forget_damaged_source(db, path, note)
     except sqlite3.Error as error:

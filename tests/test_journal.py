@@ -156,6 +156,17 @@ def test_a_file_that_is_no_journal_is_kept_aside(path: Path) -> None:
     assert path.with_name("journal.sqlite.damaged-1").read_bytes().startswith(b"this is no database")
 
 
+def test_a_journal_of_another_format_is_left_alone(path: Path) -> None:
+    fill(path, 2)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(LocalError, match="format 99"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
 def test_a_torn_wal_loses_at_most_its_tail(path: Path) -> None:
     """A process is killed between commits; its WAL is then cut as a power failure may."""
     program = (
