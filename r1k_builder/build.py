@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from r1k_builder import __version__, invert, solve
 from r1k_builder.account import dollars
-from r1k_builder.assemble import Follower, assembled
+from r1k_builder.assemble import Follower, assembled, relax_collector
 from r1k_builder.config import BuildConfig
 from r1k_builder.errors import DriftError, SourceError, UsageError
 from r1k_builder.export import load_ruler, publish, told
@@ -226,6 +226,7 @@ def reach_source(journal: JournalView, config: BuildConfig, note: Note) -> Sourc
 
 async def ask(journal: Journal, config: BuildConfig, watch: Callable[[Pipeline], Any]) -> None:
     """Ask the teacher for all that is owed, with `watch(pipeline)` awaited beside it as the display."""
+    relax_collector()
     pipeline = Pipeline(config, journal)
     display = asyncio.create_task(watch(pipeline))
     try:
