@@ -6,6 +6,9 @@ An answer that can't be parsed is `unknown`, never `fail`; a check that does not
 import re
 
 from r1k_builder.schema import CHECKS, CheckResult, Rejection, Solution, Verdict
+from r1k_builder.verify.answer import same_answer
+
+__all__ = ["REJECTING", "check_boxed", "check_copy", "rejection", "same_answer", "verify_forward", "verify_reverse"]
 
 REJECTING = ("format", "copy")
 NOT_RUN = CheckResult(status="not-run")
