@@ -163,7 +163,7 @@ def _source_row(corpus: Corpus, row: int, size: Mapping[str, int]) -> dict[str, 
     return {
         "question": f"Problem {row}. {corpus.text(key, 250)}",
         "solution": f"{corpus.text(key >> 3, min(500, size['content_bytes']))} It is {row}.",
-        "deepseek_thinking_trajectory": corpus.text(key >> 5, size["reasoning_bytes"]),
+        "deepseek_thinking_trajectory": f"{corpus.text(key >> 5, size['reasoning_bytes'])} So it is {row}.",
         "deepseek_attempt": f"{corpus.text(key >> 7, size['content_bytes'])} $\\boxed{{{row}}}$",
         "cot_type": ("math", "science", "crossword")[row % 3],
     }

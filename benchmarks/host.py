@@ -31,6 +31,8 @@ Z99 = NORMAL.inv_cdf(0.99)
 
 INVERSION = b"New Question: %s Problem %d of family %d has this answer; which quantity was given?\\n\\nNew Answer: It was %d."
 SOLUTION = b"%sThe answer is $\\\\boxed{%d}$."
+CONCLUSION = b"So it is %d."
+"""A chain that never came to its result would be damaged, and every row fail that check."""
 REPLY = (
     b'{"id":"chatcmpl-%016x","object":"chat.completion","created":1767225600,"model":"benchmark","choices":[{"index":0,'
     b'"message":{"role":"assistant","content":"%s","reasoning_content":"%s"},"logprobs":null,"finish_reason":"stop"}],'
@@ -130,7 +132,7 @@ class Host:
             reasoning = self._corpus.encoded(number >> 7, settings.reasoning_bytes // 4)
         else:
             content = SOLUTION % (self._corpus.encoded(number, settings.content_bytes), number & 0xFFFF)
-            reasoning = self._corpus.encoded(number >> 7, settings.reasoning_bytes)
+            reasoning = self._corpus.encoded(number >> 7, settings.reasoning_bytes) + CONCLUSION % (number & 0xFFFF)
         read, thought, written = len(prompt) // 4, len(reasoning) // 4, (len(reasoning) + len(content)) // 4
         return REPLY % (number, content, reasoning, read, written, read + written, thought)
 

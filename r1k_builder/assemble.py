@@ -167,7 +167,10 @@ class Follower:
         start = f"import os, sys; os.nice({NICE}); sys.path[:] = {sys.path!a}; from r1k_builder.assemble import main; main()"
         command = [sys.executable, "-c", start]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)  # noqa: S603  # our own code
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # more of them wait for one another, and slow the run down
+        self.process = subprocess.Popen(  # noqa: S603  # our own code
+            command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
+        )
         """Its standard error is ours."""
         self._tell({"folder": str(folder), "journal": str(journal), "config": config.model_dump(mode="json")})
 

@@ -261,7 +261,9 @@ class DatasetWriter:
         for mixed in self._kept.joined(sorted(probe_subset(index, joined)), beside):
             files.write("probe", _preferences(mixed).rename_columns(PROBE_NAMES))
         control = control_responses(index, beside)
-        without = _write_control(joined, control, self._responses, files)
+        with ThreadPoolExecutor(1) as beside_it:  # most of either is done outside of Python's lock
+            tells = beside_it.submit(self._tells.report)
+            without = _write_control(joined, control, self._responses, files)
         notes = _pair_notes(len(index), len(joined), control.other_domain, without)
         return {
             **self._tally.counts(),
@@ -270,7 +272,7 @@ class DatasetWriter:
             "tokenizer": self._ruler.tokenizer,
             "length_unit": self._ruler.unit,
             "control": self._control,
-            "tells": self._tells.report(),
+            "tells": tells.result(),
             "overlap": self._overlap.report(self._duplicates.groups),
             "notes": [*self._ruler.notes, *notes],
             "reviews": review_report(self._reviews, self._reviewed) if self._reviews.by_reviewer else None,

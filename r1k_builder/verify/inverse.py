@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
+from math import ceil
 
 from r1k_builder.schema import CheckResult, ForwardExample, ReverseQuestion, Solution
 from r1k_builder.verify.answer import (
@@ -234,9 +236,10 @@ _LATIN = re.compile(r"[a-z]{4,}")
 def _foreign(pair: Pair, gives: str | None) -> str | None:
     told = pair.told.text[:MOST_COMPARED].casefold()
     words = {word for word in pair.reverse.words if word.isascii() and len(word) > 2}
-    shared = sum(word in told for word in words)
-    one_script = len(_LATIN.findall(told)) >= FEWEST_WORDS
-    if one_script and len(words) >= FEWEST_WORDS and shared < LEAST_SHARE * len(words):
+    enough = ceil(LEAST_SHARE * len(words))
+    shared = sum(1 for _ in islice((word for word in words if word in told), enough))  # no further: the row is long
+    one_script = sum(1 for _ in islice(_LATIN.finditer(told), FEWEST_WORDS)) == FEWEST_WORDS
+    if one_script and len(words) >= FEWEST_WORDS and shared < enough:
         return f"made from something else: {shared} of its {len(words)} content words are in the forward row"
     numbers = set(pair.reverse.numbers)
     numeric = any(isinstance(read_answer(final), Number) for final in pair.forward_finals)
