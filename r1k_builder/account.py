@@ -34,12 +34,16 @@ class Account:
         """Set by the pipeline when the run is to end; from then on `sent` raises Stopped."""
         self.completion_tokens = 0
         """Tokens that this run has received, reasoning included."""
+        self.replies = self.cost = self.unpriced = 0
+        """Of all runs, as `Spent` has them: summed as they come, for a display that asks twice a second."""
         self._journal = journal
         self._config = config
         self._cap = check_cap(config)
         self._reserved: dict[int, int] = {}
         self._stages: dict[int, str] = {}
         self._changed = asyncio.Condition()
+        sums = journal.spent()
+        self.replies, self.cost, self.unpriced = sums.replies, sums.cost, sums.unpriced
         self.catch_up()
         self._spent = journal.spent_at_most()
 
@@ -97,6 +101,9 @@ class Account:
         if not paid and price is not None and usage.prompt_tokens is not None and usage.completion_tokens is not None:
             cost = picodollars(price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0))
         self.completion_tokens += usage.completion_tokens or 0
+        self.replies += 1
+        self.cost += cost or 0
+        self.unpriced += cost is None
         self._journal.enter(attempt, completion.model if completion else None, usage, cost)
         return cost
 

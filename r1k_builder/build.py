@@ -150,7 +150,7 @@ def _expected_cost(
         cost += model.known_price.cost(read[stage] // 4, count * mean)
         bases.append(f"{mean:,} tokens per {stage} ({basis})")
     prices = filter(None, (model.known_price for model in config.models))
-    bases += [f"${price.prompt}/${price.completion} per million in/out ({price.source}, {price.as_of})" for price in prices]
+    bases += [f"${price.prompt}/${price.completion} per million in/out ({', '.join(map(str, filter(None, [price.source, price.as_of])))})" for price in prices]
     return cost, ", ".join(bases)
 
 

@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import difflib
+import os
 import re
 import shlex
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -97,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except sqlite3.Error as error:
         print(f"r1k-build: {local_error(error, Path('the journal'))}", file=sys.stderr)  # noqa: T201
         return 6
+    except BrokenPipeError:  # whoever read the output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print(f"r1k-build: {_name_output(INTERRUPTED, words)}", file=sys.stderr)  # noqa: T201
         return 130
@@ -170,6 +175,21 @@ def add_field(parser: Any, name: str, text: str) -> None:
         parser.add_argument(option, dest=name, metavar=_metavar(name), help=text)
 
 
+METAVARS = {"source": "DATA", "teacher": "PRESET", "max_cost": "DOLLARS", "tokenizer": "NAME", "price": "IN,OUT[,CACHED]"}
+"""What stands for an option's value in --help, where its type does not say it; so do the ends of names."""
+NAME_ENDS = {"base_url": "URL", "price": METAVARS["price"], "variable": "NAME", "column": "NAME", "model": "NAME"}
+
+
+def _metavar(name: str) -> str:
+    annotation = {**BuildConfig.model_fields, **TeacherConfig.model_fields}.get(name)
+    shown = str(annotation.annotation) if annotation is not None else ""
+    if choices := re.findall(r"Literal\[(.*?)\]", shown):
+        return METAVARS.get(name) or f"{{{choices[0].replace(chr(39), '').replace(', ', ',')}}}"
+    ends = [metavar for end, metavar in NAME_ENDS.items() if name.endswith(end)]
+    number = "N" if "int" in shown else "X" if "float" in shown else "VALUE"
+    return METAVARS.get(name) or (ends[0] if ends else number)
+
+
 def _fields(model: type[BuildConfig | TeacherConfig]) -> dict[str, str]:
     """Option names and help of a configuration's fields; its docstrings are the help."""
     rename = {"preset": "teacher"}
@@ -182,12 +202,6 @@ def _fields(model: type[BuildConfig | TeacherConfig]) -> dict[str, str]:
         found[rename.get(name, name)] = text + default
     found |= {"teacher": f"{found['teacher']} One of {', '.join(PRESETS)}."} if "teacher" in found else {}
     return found
-
-
-def _metavar(name: str) -> str:
-    return {"source": "DATA", "teacher": "PRESET", "base_url": "URL", "limit": "N", "accepted": "N", "max_cost": "DOLLARS"}.get(
-        name, "VALUE"
-    )
 
 
 def given_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -275,7 +289,8 @@ def _build(folder: BuildFolder, opened: Opened, config: BuildConfig) -> int:
             folder.log(f"stopped: {error}")
             _say(_stopped(journal, config))
             raise
-        report = write(folder, journal, config, follower)
+        with progress.writing(folder.path):
+            report = write(folder, journal, config, follower)
     journal.end_run("complete" if report.exit_code == 0 else "rows owed")
     _say(summary(folder, report, time.time() - began))
     folder.log(summary(folder, report, time.time() - began))
@@ -310,6 +325,7 @@ def summary(folder: BuildFolder, report: Report, seconds: float) -> str:
         lines.append(f"  {report.short:,} verified rows fewer than --accepted: the source has no more rows to ask for")
     if rows["failed"]:
         lines.append(f"  {rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}")
+    lines += [f"  note: {note}" for note in manifest["notes"]]
     if any(made["rows"] for made in manifest["configs"].values()):
         lines.append(f'  load it:  load_dataset("{folder.path}")')
     return "\n".join(lines)
@@ -492,7 +508,7 @@ def _write_again(folder: BuildFolder, options: argparse.Namespace) -> Report:
     note = partial(_note, folder)
     if options.benchmarks is not None:
         bring_benchmarks(config, folder.state, note)
-    with closing(Journal(folder.journal, note)) as journal:
+    with closing(Journal(folder.journal, note)) as journal, progress.writing(folder.path):
         return write(folder, journal, config)
 
 

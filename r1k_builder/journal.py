@@ -595,6 +595,8 @@ def _disk_full(path: Path) -> LocalError:
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     uri = path.absolute().as_uri() + ("?mode=ro" if read_only else "")
+    if read_only and not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
+        uri += "&immutable=1"  # where nothing can be written nobody builds, and SQLite could not make the file that it shares
     try:
         db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
         if not read_only:

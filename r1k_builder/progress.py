@@ -2,6 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console, Group
@@ -15,6 +18,9 @@ from r1k_builder.pipeline import Pipeline
 
 REFRESH = 0.5
 """Seconds between two looks at the pipeline on a terminal."""
+
+SHARE = 0.02
+"""Of the time, at most, that goes into looking: the rows of a large journal take a moment to count."""
 
 LINE_EVERY = 15.0
 """Seconds between two plain lines."""
@@ -51,7 +57,6 @@ def take_snapshot(pipeline: Pipeline, done_before: int) -> Snapshot:
     elapsed = max(time.time() - pipeline.began, 1e-3)
     retrying = [moment for teacher in pipeline.teachers.values() for moment in teacher.retrying.values()]
     account = pipeline.account
-    spent = pipeline.journal.spent()
     done = sum(states.values())
     rate = (done - done_before) / elapsed
     quota = pipeline.quota
@@ -66,7 +71,7 @@ def take_snapshot(pipeline: Pipeline, done_before: int) -> Snapshot:
         retrying=len(retrying),
         next_retry=max(0.0, min(retrying) - time.time()) if retrying else None,
         tokens_per_second=(account.completion_tokens if account else 0) / elapsed,
-        cost=cost_text(spent.cost, spent.unpriced, spent.replies),
+        cost=cost_text(account.cost, account.unpriced, account.replies) if account else "",
         seconds_left=(rows - done) / rate if rate > 0 else None,
         stopping=account is not None and account.stopped_by is not None,
         verified=f"{quota.verified:,}/{quota.wanted:,} verified" if quota else None,
@@ -111,8 +116,22 @@ async def watch(pipeline: Pipeline, console: Console) -> None:
         await _print_lines(pipeline, console, done_before)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
+            began = time.perf_counter()
             live.update(_render(take_snapshot(pipeline, done_before)), refresh=True)
-            await asyncio.sleep(REFRESH)
+            await asyncio.sleep(max(REFRESH, (time.perf_counter() - began) / SHARE))
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say that `folder` is being written, while it is."""
+    console = Console(stderr=True)
+    said = f"writing the dataset to {folder}"
+    if console.is_terminal:
+        with console.status(Text(said)):
+            yield
+    else:
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+        yield
 
 
 async def _print_lines(pipeline: Pipeline, console: Console, done_before: int) -> None:
