@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -201,9 +202,9 @@ def saved_config(folder: BuildFolder) -> dict[str, Any]:
     try:
         found: dict[str, Any] = folder.manifest()["config"]
     except (UsageError, KeyError):
-        view = JournalView(folder.journal)
-        saved = view.get("config")
-        view.close()
+        saved = None
+        with suppress(sqlite3.DatabaseError), closing(JournalView(folder.journal)) as view:  # it may be damaged, too
+            saved = view.get("config")
         if saved is None:
             raise
         found = json.loads(saved)

@@ -249,7 +249,7 @@ def run_build(words: Sequence[str]) -> int:
     """Start or resume a build, write its folder, say what there is."""
     options = make_parser().parse_all(words)
     folder, given = BuildFolder(Path(options.output)), given_settings(options)
-    saved = saved_config(folder) if folder.holds_build and not options.overwrite else None
+    saved = _saved(folder, given) if folder.holds_build and not options.overwrite else None
     config = make_config(given, saved)
     if options.dry_run:
         return _dry_run(folder, config, options.replay, anew=options.overwrite)
@@ -273,6 +273,16 @@ def run_build(words: Sequence[str]) -> int:
             return _build(folder, opened, config)
         finally:
             opened.journal.close()
+
+
+def _saved(folder: BuildFolder, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the folder's build; none where they can't be read any more and are `given` again."""
+    try:
+        return saved_config(folder)
+    except UsageError:
+        if given == {"teacher": {}}:
+            raise
+        return {}
 
 
 def _build(folder: BuildFolder, opened: Opened, config: BuildConfig) -> int:

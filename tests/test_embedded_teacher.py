@@ -76,6 +76,8 @@ velocity
   A rocket has an initial speed of 20 m/s and accelerates for 4 s at 6 m/s². How fast is it then? | 44 m/s
   A car's final speed is 30 m/s. It accelerated at 2 m/s² for 10 s. What was its initial speed? | 10 m/s
   A car slows from 30 m/s to 10 m/s in 5 s. Calculate the acceleration. | -4 m/s²
+  A train at 30 m/s slows down at 2 m/s² for 5 s. What is its final velocity? | 20 m/s
+  A cyclist decelerates at 3 m/s² from 18 m/s for 4 s. Find the final velocity. | 6 m/s
   A car moving at 10 m/s accelerates at 2 m/s² for 5 s. Find its final velocity. | 20 m/s
   A car has an initial velocity of 10 m/s. It accelerates at 2 m/s² for 5 s. What is its velocity? | 20 m/s
   A train increases its speed from 10 m/s to 30 m/s in 5 s. Calculate the acceleration. | 4 m/s²

@@ -202,7 +202,7 @@ def test_a_damaged_page_is_named_and_only_what_is_missing_is_asked_again(
     assert len(asked) < 60 or text == b"CREATE TABLE"
     assert set(asked.values()) <= {1}
     assert list(path.parent.glob("journal.sqlite.damaged-1"))
-    assert "damaged" not in build.resume_here().err
+    assert "journal.sqlite is damaged" not in build.resume_here().err
 
 
 def test_damage_within_a_long_source_row_is_mended_from_the_source(make_build: MakeBuild) -> None:
@@ -240,6 +240,21 @@ def test_a_damaged_manifest_is_made_anew(make_build: MakeBuild) -> None:
         ended = build.resume_here()
         assert ended.status == 0, ended
         assert json.loads(manifest.read_text())["config"] == json.loads(whole)["config"]
+    assert len(build.host.log) == 6
+
+
+def test_a_journal_and_a_manifest_damaged_together_go_on_with_settings_named_again(make_build: MakeBuild) -> None:
+    build = make_build(3)
+    assert build.here().status == 0
+    whole, state = parquet(build.folder), build.folder / ".build"
+    (state / "manifest.json").write_text("{torn")
+    damage(state / "journal.sqlite", b"source_ended")  # where the settings stand, too
+    bare = build.resume_here()
+    assert bare.status == 2
+    assert "name the build's settings again" in bare.err
+    again = build.here("--resume")
+    assert again.status == 0, again
+    assert parquet(build.folder) == whole
     assert len(build.host.log) == 6
 
 

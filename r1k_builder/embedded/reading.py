@@ -163,6 +163,10 @@ def _asking_part(lowered: str) -> tuple[int, int] | None:
     return found
 
 
+_SLOWS = re.compile(r"\b(?:decelerat|slows?\b|slowing\b|brak(?:es?|ing)\b)")
+"""Words that turn a given acceleration round."""
+
+
 def _fit(relation: Relation, lowered: str, measures: list[Measure], asking: tuple[int, int]) -> Reading | None:
     if len(measures) != len(relation.quantities) - 1:
         return None
@@ -176,6 +180,8 @@ def _fit(relation: Relation, lowered: str, measures: list[Measure], asking: tupl
     telling_units = len(set(units)) == len(units)
     links = [] if telling_units else _links(relation, measures, [hint for hint in hints if hint is not asked], lowered)
     given = _place(relation, asked.asked[0], measures, links)
+    if given is not None and _SLOWS.search(lowered):
+        given |= {symbol: -given[symbol] for symbol in given if relation.by_symbol[symbol].name == "acceleration"}
     subject = next((subject for subject in relation.subjects if subject in lowered), None)
     return None if given is None else Reading(relation, given, asked.asked[0], subject)
 
