@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -72,11 +73,15 @@ class Assembly:
         self._shelf = Shelf(writer.stage)
         self._places: dict[int, int] = {}
         self._damaged: list[str] = []
+        self._hand = ThreadPoolExecutor(1)
+        """Writes one batch while the next is prepared: compression goes on outside of Python's lock."""
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._hand.shutdown()
         self._shelf.close()
         self._mathematics.close()
         self._view.close()
@@ -95,10 +100,10 @@ class Assembly:
             self._places[number] = len(self._places)
             self._shelf.extend([batch.pack()])
             return True
-        self._writer.put(batch)
+        self._put(batch)
         self._turns.popleft()
         while self._turns and self._turns[0] in self._places:
-            self._writer.put(self._unshelve(self._turns.popleft()))
+            self._put(self._unshelve(self._turns.popleft()))
         return True
 
     def finish(self) -> Made:
@@ -106,10 +111,21 @@ class Assembly:
         for number in self._turns:
             if self._quota is not None and self._quota.reached:
                 break
-            self._writer.put(self._unshelve(number) if number in self._places else self._prepare(number))
+            self._put(self._unshelve(number) if number in self._places else self._prepare(number))
+        self._written()
         if self._config.with_completions:
             self._writer.add("completions", completions.tables(self._view, self._stop))
         return Made(self._writer.stage, self._writer.finish(), self._damaged)
+
+    def _put(self, batch: Batch) -> None:
+        """Have the next batch written; one at a time, so that no more than two are held."""
+        self._written()
+        self._writing = self._hand.submit(self._writer.put, batch)
+
+    def _written(self) -> None:
+        """Wait for the batch that is being written. Raises what stopped it."""
+        if self._writing is not None:
+            self._writing.result()
 
     def _look(self) -> None:
         """Find the batches whose last row has settled since the last look."""
@@ -186,12 +202,16 @@ class Follower:
             except subprocess.TimeoutExpired:
                 process.kill()
 
+    def hurry(self) -> None:
+        """Begin with what is left: nothing more will be answered."""
+        self._tell("finish")
+
     def finish(self) -> Made:
         """Have all that is left brought in. The stage stays until `__exit__`.
 
         Raises what `assembled` does; RuntimeError where the process has died of a bug, which it has printed.
         """
-        self._tell("finish")
+        self.hurry()
         said = self.process.stdout.readline()  # type: ignore[union-attr]  # it is a pipe
         if not said.endswith(b"\n"):
             self._explain_end()

@@ -20,7 +20,7 @@ from r1k_builder.completions import Recorded
 from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.errors import DriftError, SourceError, UsageError
 from r1k_builder.export import BATCH_ROWS, batched, publish
-from r1k_builder.figures import draw
+from r1k_builder.figures import draw, get_ready
 from r1k_builder.files import told
 from r1k_builder.flow import NO_BENCHMARKS
 from r1k_builder.folder import BuildFolder
@@ -431,13 +431,17 @@ def assembling(folder: BuildFolder, journal: JournalView, config: BuildConfig) -
 
 def write(folder: BuildFolder, journal: Journal, config: BuildConfig, follower: Follower | None = None) -> Report:
     """Write the dataset folder from the journal alone, the manifest last."""
-    making = assembled(folder.path, folder.journal, config) if follower is None else nullcontext(follower.finish())
+    if follower is not None:
+        follower.hurry()
     compared = benchmarks.described(config, folder.state)
+    known = _manifest(journal, config, state="writing")
+    facts = {**_facts(journal, config, known), "benchmarks": compared}
+    if follower is not None:
+        get_ready()
+    making = assembled(folder.path, folder.journal, config) if follower is None else nullcontext(follower.finish())
     with told(folder.path), making as made:
         for pair_id in made.damaged:
             journal.unsettle(pair_id)
-        known = _manifest(journal, config, state="writing")
-        facts = {**_facts(journal, config, known), "benchmarks": compared}
         figures = draw(made.manifest, facts)
         publish(made.stage, folder.path, made.manifest, config, facts, figures)
     rows = made.manifest["rows"]

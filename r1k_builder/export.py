@@ -60,8 +60,8 @@ from r1k_builder.sketch import Sketch
 from r1k_builder.tells import Form, Tells
 from r1k_builder.verify.duplicate import Duplicates, Keys, keys
 
-BATCH_ROWS = 64
-"""Source rows of a batch."""
+BATCH_ROWS = 32
+"""Source rows of a batch: one that is slow to come holds up no more than these."""
 WRITERS = min(4, os.cpu_count() or 1)
 """Files that are written at a time, at the end: compression takes most of an export's time."""
 DISTINCT_NAMES = 200
@@ -261,9 +261,10 @@ class DatasetWriter:
         for mixed in self._kept.joined(sorted(probe_subset(index, joined)), beside):
             files.write("probe", _preferences(mixed).rename_columns(PROBE_NAMES))
         control = control_responses(index, beside)
-        with ThreadPoolExecutor(1) as beside_it:  # most of either is done outside of Python's lock
-            tells = beside_it.submit(self._tells.report)
+        with ThreadPoolExecutor(2) as pool:  # most of this is done outside of Python's lock
+            tells, closing = pool.submit(self._tells.report), pool.submit(files.closed, "reverse")
             without = _write_control(joined, control, self._responses, files)
+            closing.result()
         notes = _pair_notes(len(index), len(joined), control.other_domain, without)
         return {
             **self._tally.counts(),

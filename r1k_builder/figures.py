@@ -20,6 +20,11 @@ ENOUGH_ROWS = 30
 """Source rows; fewer make no picture, and drawing takes a second."""
 
 
+def get_ready() -> None:
+    """Import what draws, which takes half a second: while something else is waited for."""
+    import matplotlib.figure  # noqa: F401
+
+
 def draw(made: Facts, facts: Facts) -> dict[str, bytes]:
     """Every figure for which there is something to show, by file name."""
     if made["rows"]["read"] < ENOUGH_ROWS:
