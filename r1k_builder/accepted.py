@@ -9,16 +9,21 @@ from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from r1k_builder.reviews import Reviews
 from r1k_builder.schema import Example, Outcome
 from r1k_builder.verify import failures
 from r1k_builder.verify.duplicate import Duplicates, keys
 
 
 class Quota:
-    """Counts the verified rows of a source, in its order, until there are `wanted`. `place` is for what it remembers."""
+    """Counts the verified rows of a source, in its order, until there are `wanted`. `place` is for what it remembers.
 
-    def __init__(self, wanted: int, place: Path) -> None:
+    A row that a reviewer rejects is not verified, and another takes its place.
+    """
+
+    def __init__(self, wanted: int, place: Path, reviews: Reviews) -> None:
         self.wanted = wanted
+        self._reviews = reviews
         self.verified = 0
         self.rows = 0
         """Source rows that have been counted."""
@@ -46,7 +51,8 @@ class Quota:
                 continue
             new = self._seen.check(row.id, row.pair_id, row.question, keys(row.question))  # as the dataset's rows are compared
             if row.direction == "reverse" and new.status != "fail" and not failures(row.verdict):
-                self.verified += 1
+                human = self._reviews.verdict(row.pair_id, row.question, row.reasoning, row.answer)
+                self.verified += human is None or human.status != "fail"
 
 
 def up_to(quota: Quota, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:

@@ -31,6 +31,7 @@ from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, staging
 from r1k_builder.files import Shelf
 from r1k_builder.journal import JournalView, local_error
 from r1k_builder.replay import end_of, flow_version, outcome
+from r1k_builder.reviews import Reviews
 from r1k_builder.verify import Mathematics
 
 POLL = 0.5
@@ -62,7 +63,7 @@ class Assembly:
         self._mathematics = Mathematics()
         self._version = flow_version(config)
         self._stop = end_of(self._view, config)
-        self._quota = None if config.accepted is None else Quota(config.accepted, writer.stage)
+        self._quota = None if config.accepted is None else Quota(config.accepted, writer.stage, Reviews.of(journal.parent))
         """With it, batches are prepared in order alone: what one has in it depends on all before."""
         self._owed = self._view.rows_per_batch(BATCH_ROWS, self._stop)
         self._turns = deque(self._owed)

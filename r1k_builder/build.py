@@ -30,6 +30,7 @@ from r1k_builder.judge import PROMPT_VERSION
 from r1k_builder.lengths import load_ruler
 from r1k_builder.pipeline import Pipeline
 from r1k_builder.replay import FLOWS, end_of, flow_version, outcome, replay
+from r1k_builder.reviews import Reviews
 from r1k_builder.schema import STAGES, Example, ForwardExample, RejectedRow, Request, Stage
 from r1k_builder.sketch import bin_of, packed
 from r1k_builder.source import Source, open_source
@@ -151,7 +152,10 @@ def _expected_cost(
         cost += model.known_price.cost(read[stage] // 4, count * mean)
         bases.append(f"{mean:,} tokens per {stage} ({basis})")
     prices = filter(None, (model.known_price for model in config.models))
-    bases += [f"${price.prompt}/${price.completion} per million in/out ({', '.join(map(str, filter(None, [price.source, price.as_of])))})" for price in prices]
+    bases += [
+        f"${price.prompt}/${price.completion} per million in/out ({', '.join(map(str, filter(None, [price.source, price.as_of])))})"
+        for price in prices
+    ]
     return cost, ", ".join(bases)
 
 
@@ -402,7 +406,7 @@ async def ask(opened: Opened, config: BuildConfig, watch: Callable[[Pipeline], A
 async def _ask_once(journal: Journal, config: BuildConfig, watch: Callable[[Pipeline], Any]) -> bool:
     """Go through the rows of the journal; whether they were too few."""
     place = journal.path.parent
-    quota = None if config.accepted is None else Quota(config.accepted, place)
+    quota = None if config.accepted is None else Quota(config.accepted, place, Reviews.of(place))
     pipeline = Pipeline(config, journal, quota, NO_BENCHMARKS if quota is None else benchmarks.load(config, place))
     display = asyncio.create_task(watch(pipeline))
     try:

@@ -54,7 +54,7 @@ from r1k_builder.pair import (
     partners,
     probe_subset,
 )
-from r1k_builder.reviews import Reviews, human_verdict, row_digest
+from r1k_builder.reviews import Reviews, row_digest
 from r1k_builder.schema import CHECKS, CheckResult, Example, Outcome, RejectedRow
 from r1k_builder.sketch import Sketch
 from r1k_builder.tells import Form, Tells
@@ -230,11 +230,10 @@ class DatasetWriter:
         results = [CheckResult(status="not-run")] * rows.num_rows
         for place in places:
             row = rows.slice(place, 1).to_pylist()[0]
-            digest = row_digest(*(row[name] for name in ("pair_id", "question", "reasoning", "answer")))
+            text = [row[name] for name in ("pair_id", "question", "reasoning", "answer")]
             statuses = {check: result["status"] for check, result in row["verdict"].items()}
-            self._reviewed[row["pair_id"]] = ReviewedRow(digest, statuses)
-            said = [made for made in self._reviews.of_pair(row["pair_id"]).values() if made.row == digest]
-            results[place] = human_verdict(said) if said else results[place]
+            self._reviewed[row["pair_id"]] = ReviewedRow(row_digest(*text), statuses)
+            results[place] = self._reviews.verdict(*text) or results[place]
         return with_results(rows, "human", results) if places else rows
 
     def add(self, config: str, tables: Iterable[pa.Table]) -> None:

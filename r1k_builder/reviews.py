@@ -118,6 +118,14 @@ class Reviews:
         found = ((reviewer, made.get(pair_id)) for reviewer, made in self.by_reviewer.items())
         return {reviewer: judgement for reviewer, judgement in found if judgement is not None and judgement.answers}
 
+    def verdict(self, pair_id: str, question: str, reasoning: str, answer: str) -> CheckResult | None:
+        """The `human` verdict of a reverse row; None where nobody has reviewed this text of it."""
+        if pair_id not in self:
+            return None
+        digest = row_digest(pair_id, question, reasoning, answer)
+        said = [made for made in self.of_pair(pair_id).values() if made.row == digest]
+        return human_verdict(said) if said else None
+
     def __contains__(self, pair_id: str) -> bool:
         return any(pair_id in made for made in self.by_reviewer.values())
 

@@ -223,7 +223,9 @@ def _largest_eigenvalue(features: Matrix) -> float:
 
 def _strongest(forward: Mapping[str, int], reverse: Mapping[str, int]) -> list[str]:
     """The n-grams whose counts differ most, without those that only say the same in more or fewer words."""
-    often = {gram for counts in (forward, reverse) for gram in counts if counts[gram] >= TOLD**2 / 2}  # fewer can't tell so much
+    often = {
+        gram for counts in (forward, reverse) for gram in counts if counts[gram] >= TOLD**2 / 2
+    }  # fewer can't tell so much
     apart = {gram: abs(forward[gram] - reverse[gram]) / math.sqrt(forward[gram] + reverse[gram]) for gram in often}
     telling = sorted((gram for gram in apart if apart[gram] >= TOLD), key=lambda gram: (-apart[gram], -len(gram), gram))
     chosen: list[str] = []

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from r1k_builder.reviews import ReviewLog, row_digest
 from tests.command import Build, Ended, journal, paid, parquet, rows, run_here, wait_until
 from tests.fake_host import FakeHost, Say, serve
 from tests.shop import FORWARD, Shop, write_source
@@ -169,6 +170,21 @@ def test_raising_accepted_goes_on_where_it_ended(make_shop: MakeShop) -> None:
     twin = make_shop(200, say, "twin")
     assert here(twin, "--accepted", "25").status == 0
     assert parquet(twin.folder) == whole
+
+
+def test_a_row_that_a_reviewer_rejects_is_replaced(make_shop: MakeShop) -> None:
+    build = make_shop(200, by_prompt(Shop(rate=0.5)))
+    assert here(build, "--accepted", "10").status == 0
+    before = table(build.folder, "reverse-verified")
+    turned_down = before[3]
+    row = row_digest(*(turned_down[name] for name in ("pair_id", "question", "reasoning", "answer")))
+    with ReviewLog(build.folder / ".build", "anna") as log:
+        log.put(turned_down["pair_id"], row, "correct", "no")
+    ended = build.resume_here()
+    assert ended.status == 0, ended
+    after = [found["id"] for found in table(build.folder, "reverse-verified")]
+    assert after[:9] == [found["id"] for found in before if found != turned_down]
+    assert len(after) == 10
 
 
 def test_a_source_that_ends_before_enough_rows_are_verified(make_shop: MakeShop) -> None:
