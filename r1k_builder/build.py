@@ -151,11 +151,9 @@ def _expected_cost(
             return None, f"no price is known for {model.host_model} at {model.host}"
         cost += model.known_price.cost(read[stage] // 4, count * mean)
         bases.append(f"{mean:,} tokens per {stage} ({basis})")
-    prices = filter(None, (model.known_price for model in config.models))
-    bases += [
-        f"${price.prompt}/${price.completion} per million in/out ({', '.join(map(str, filter(None, [price.source, price.as_of])))})"
-        for price in prices
-    ]
+    for price in filter(None, (model.known_price for model in config.models)):
+        known_from = price.source if price.as_of is None else f"{price.source}, {price.as_of}"
+        bases.append(f"${price.prompt}/${price.completion} per million in/out ({known_from})")
     return cost, ", ".join(bases)
 
 
