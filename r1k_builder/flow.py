@@ -4,14 +4,16 @@ They know no host, clock or file. The pipeline drives them with a teacher; an ex
 the very same ones with the journal alone, so a row is what its replies make of it and nothing else.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from r1k_builder import __version__, cycle, invert, judge, solve
+from r1k_builder import cycle, invert, judge, solve
 from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.final_answer import final_answer
 from r1k_builder.schema import (
@@ -59,8 +61,17 @@ Flow = Asking[Row]
 NO_BENCHMARKS = Benchmarks(())
 """Whether a question is new, to the dataset and to benchmarks, is no matter of how it was inverted: nothing is asked again."""
 
-CODE_VERSION = __version__
-"""Rows settled by another version of the parsers and checks are read again."""
+
+def _code_version() -> str:
+    """Names the code that reads replies and decides rows."""
+    here = Path(__file__).parent
+    readers = ("cycle", "final_answer", "flow", "invert", "judge", "reply", "solve")
+    modules = [*(here / f"{name}.py" for name in readers), *sorted((here / "verify").glob("*.py"))]
+    return hashlib.sha256(b"".join(module.read_bytes() for module in modules)).hexdigest()[:12]
+
+
+CODE_VERSION = _code_version()
+"""Rows settled by other parsers or checks are read again, which costs nothing."""
 
 
 def prompt_version(config: BuildConfig) -> str:
