@@ -4,7 +4,7 @@ An item is found by its word 8-grams, with every number masked, so that one whos
 longest run of words that is the same, numbers and all, is what a reason quotes.
 
     fail      most of the item, or of the question, is the other's: word for word, or with other numbers
-    fail      its source is a benchmark's own, and that benchmark could not be compared with
+    fail      its source is a benchmark's own, and that benchmark was not compared with
     unknown   13 words in a row are an item's and the rest is not: a stock phrase, or a borrowed part
     unknown   its source is a benchmark's own, and no item of that benchmark is like it
     unknown   a benchmark could not be reached
@@ -127,10 +127,10 @@ class Benchmarks:
             if inherited.status == "fail":
                 return failed(f"{_INHERITED}{inherited.reason}")
         named = next((family for family, source in _FAMILY_SOURCES.items() if source.search(source_type[:200])), None)
-        if finding.status == "fail" or named is None or named not in {benchmark.family for benchmark in self._benchmarks}:
+        if finding.status == "fail" or named is None:
             return self._unless_unreached(finding)
         if named not in self._reached:
-            return failed(f"{_OWN_SOURCE}{quote(source_type)}, is a benchmark's own, and that could not be compared with")
+            return failed(f"{_OWN_SOURCE}{quote(source_type)}, is a benchmark's own, and that was not compared with")
         return unknown(f"{_OWN_SOURCE}{quote(source_type)}, is a benchmark's own, of which no item is like it")
 
     def _unless_unreached(self, finding: CheckResult) -> CheckResult:
