@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("math_verify", reason="pip install '.[eval]'")
 
-from r1k_train.checker import LONGEST, Checker, first_equal, majority, same_text
+from r1k_train.checker import LONGEST, Checker, first_equal, majority
+from r1k_train.spelling import same_text
 
 SPELLINGS = [json.loads(line) for line in (Path(__file__).parent / "spellings.jsonl").read_text().splitlines()]
 
