@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
-from r1k_train.spelling import COUNTS, SCALES, WORDS, Reading, assigned, readings, same_text, split, tidy, unworded
+from r1k_train.spelling import COUNTS, SCALES, WORDS, Reading, readings, same_text, tidy, unworded
 
 Verdict = Literal["equal", "different", "unreadable"]
 MOST = 12
@@ -26,7 +26,7 @@ def compare(gold: str, answer: str) -> Verdict:
     if common == "value":
         return _same_values(str(ours["value"].parts[0]), str(theirs["value"].parts[0]))
     if "ratio" in ours and "value" in theirs:
-        return _same_values("\\frac{%s}{%s}" % ours["ratio"].parts[:2], str(theirs["value"].parts[0]))
+        return _same_values(r"\frac{{{}}}{{{}}}".format(*ours["ratio"].parts), str(theirs["value"].parts[0]))
     if common is not None:
         return "equal" if _agree(ours[common], theirs[common]) else "different"
     if "words" in theirs and not theirs.keys() & {"value", "letters"}:
@@ -73,9 +73,15 @@ _NAMES = {
     "A": "amp ampere", "T": "tesla", "mph": "mph",
 }  # fmt: skip
 UNITS = {spelling: name for name, spellings in _NAMES.items() for spelling in spellings.split()}
-_WORD = r"(?:\\text\{(?:[^{}]|\{[^{}]*\})*\}|(?<![a-zA-Z\\])[a-zA-Z]{3,}\.?(?![a-zA-Z({])|(?<![a-zA-Z\\])(?:cm|mm|km|nm|m|in|ft|yd|mi|s|h|hr|kg|g|mg|lb|oz|ml|L|J|kJ|N|W|V|K|Pa|Hz|eV)(?![a-zA-Z({^]\w*[=(]))"
+_SHORT = "cm|mm|km|nm|m|in|ft|yd|mi|s|h|hr|kg|g|mg|lb|oz|ml|L|J|kJ|N|W|V|K|Pa|Hz|eV"
+_WORD = (
+    r"(?:\\text\{(?:[^{}]|\{[^{}]*\})*\}|(?<![a-zA-Z\\])[a-zA-Z]{3,}\.?(?![a-zA-Z({])"
+    rf"|(?<![a-zA-Z\\])(?:{_SHORT})(?![a-zA-Z({{]))"
+)
 _POWER = r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
-_UNIT = re.compile(rf"(?<=[\d)}}\]!a-z'])\s*(?:/\s*|(?<=\s)|(?=\\text))({_WORD}{_POWER}(?:\s*(?:/|\\cdot)?\s*{_WORD}{_POWER})*)$")
+_UNIT = re.compile(
+    rf"(?<=[\d)}}\]!a-z'])\s*(?:/\s*|(?<=\s)|(?=\\text))({_WORD}{_POWER}(?:\s*(?:/|\\cdot)?\s*{_WORD}{_POWER})*)$"
+)
 _PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*%\s*\}|(?:\\text\{\s*)?(?:percent|per cent)(?:\s*\})?)\s*$")
 
 
@@ -98,7 +104,7 @@ def quantity(text: str) -> Quantity:
         text, unit = money[1] + text[money.end() :], ((UNITS[sign.lower()], 1),)
     text = re.sub(r"(?<=\d)\s*(?:\\\$|€)$", "", text)
     if arc := re.search(r"(?:\^\\circ|(?<=\d)')\s*(\\text\{\s*[CF]\s*\}|[CFK])?\s*$", text):
-        name = "degree" + arc[1].strip("\\text{} ") if arc[1] else ("degree" if "circ" in arc[0] else "arcminute")
+        name = "degree" + re.sub(r"[^CFK]", "", arc[1]) if arc[1] else ("degree" if "circ" in arc[0] else "arcminute")
         return Quantity(text[: arc.start()].strip(), ((name, 1),))
     if found := _UNIT.search(text):
         text, words = text[: found.start()].strip(), unworded(found[1])
@@ -174,6 +180,10 @@ def _value(text: str) -> str:
 # -- expressions ----------------------------------------------------------------------------------------------------------
 
 
+_FRACTION = re.compile(r"([-+]?)\s*(?:(\d+)\s*\+?\s*)??(-?)\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}")
+_SLASHED = re.compile(r"([-+]?)\s*(?:(\d+)\s*(?:\+|\s)\s*)??()(\d+)\s*/\s*(-?\d+)")
+
+
 def rational(text: str) -> Fraction | None:
     """An integer, decimal, fraction, mixed number or power of ten as it is written; None for anything else."""
     bare = re.sub(r"\s+", " ", text.strip().strip("()")).replace("{,}", ",")
@@ -181,13 +191,13 @@ def rational(text: str) -> Fraction | None:
         bare = re.sub("[, ]", "", bare)
     if bare.casefold().replace("-", " ") in COUNTS:
         return Fraction(COUNTS[bare.casefold()])
-    if ten := re.fullmatch(r"([-+]?(?:\d+\.?\d*|\.\d+))\s*(?:(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{?\s*|[eE])([-+]?\d{1,3})\}?", bare):
+    if ten := re.fullmatch(
+        r"([-+]?(?:\d+\.?\d*|\.\d+))\s*(?:(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{?\s*|[eE])([-+]?\d{1,3})\}?", bare
+    ):
         return Fraction(ten[1]) * Fraction(10) ** int(ten[2])
     if re.fullmatch(r"[-+]?(?:\d+\.?\d*|\.\d+)", bare) and len(bare) < 400:
         return Fraction(bare.rstrip("."))
-    if mixed := re.fullmatch(r"([-+]?)\s*(?:(\d+)\s*\+?\s*)??(-?)\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}", bare):
-        sign, whole, minus, over, under = mixed.groups()
-    elif mixed := re.fullmatch(r"([-+]?)\s*(?:(\d+)\s*(?:\+|\s)\s*)??()(\d+)\s*/\s*(-?\d+)", bare):
+    if mixed := _FRACTION.fullmatch(bare) or _SLASHED.fullmatch(bare):
         sign, whole, minus, over, under = mixed.groups()
     else:
         return None
@@ -231,7 +241,9 @@ def _by_math_verify(gold: str, answer: str) -> bool:
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-    as_it_is = LatexExtractionConfig(normalization_config=NormalizationConfig(malformed_operators=True, nits=True, boxed="last"))
+    as_it_is = LatexExtractionConfig(
+        normalization_config=NormalizationConfig(malformed_operators=True, nits=True, boxed="last")
+    )
     boxes = [f"\\boxed{{{_written(text)}}}" for text in (gold, answer)]
     ours, theirs = (parse(box, [as_it_is, ExprExtractionConfig()], parsing_timeout=None) for box in boxes)
     if verify(ours, theirs, timeout_seconds=None, allow_set_relation_comp=True):
@@ -250,7 +262,9 @@ def _same_at_points(ours: Any, theirs: Any, points: int = 4) -> bool:
     sides = [side.lhs - side.rhs if isinstance(side, sympy.Eq) else side for side in (ours, theirs)]
     if not all(isinstance(side, sympy.Expr) for side in sides):
         return False
-    first, second = (side.subs({name: constants[name.name] for name in side.free_symbols if name.name in constants}) for side in sides)
+    first, second = (
+        side.subs({name: constants[name.name] for name in side.free_symbols if name.name in constants}) for side in sides
+    )
     names = sorted({symbol.name for symbol in first.free_symbols})
     if names != sorted({symbol.name for symbol in second.free_symbols}):
         return False
@@ -259,7 +273,10 @@ def _same_at_points(ours: Any, theirs: Any, points: int = 4) -> bool:
     for _ in range(points if names else 1):
         place = {name: sympy.Rational(draw.choice((-1, 1)) * draw.randint(101, 999), 331) for name in names}
         try:
-            one, other = (complex(side.subs({symbol: place[symbol.name] for symbol in side.free_symbols}).evalf(20)) for side in (first, second))
+            one, other = (
+                complex(side.subs({symbol: place[symbol.name] for symbol in side.free_symbols}).evalf(20))
+                for side in (first, second)
+            )
         except (TypeError, ValueError, OverflowError, ZeroDivisionError):
             return False
         if one != one or other != other or abs(one) > 1e100 or (equations[0] and not other):

@@ -81,13 +81,13 @@ def unworded(text: str) -> str:
 
 # -- words that are numbers or signs --------------------------------------------------------------------------------------
 
-_UNITS_OF_COUNT = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
-    " nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-COUNTS = {word: number for number, word in enumerate(_UNITS_OF_COUNT)} | {
-    word: 10 * number for number, word in enumerate(_TENS, 2)
+_UP_TO_19 = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+COUNTS = {word: number for number, word in enumerate(_UP_TO_19.split())} | {
+    word: 10 * number for number, word in enumerate(_TENS.split(), 2)
 }
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _MEANINGS = {
@@ -180,7 +180,10 @@ def split(text: str, signs: str = ",;") -> list[str]:
 
 def _within_number(text: str, place: int) -> bool:
     """A comma between thousands: three digits after it, one to three before the first, no space."""
-    before, after = re.search(r"(?<![\d.])\d{1,3}(?:,\d{3})*$", text[:place]), re.match(r",\d{3}(?:,\d{3})*(?!\d)", text[place:])
+    before, after = (
+        re.search(r"(?<![\d.])\d{1,3}(?:,\d{3})*$", text[:place]),
+        re.match(r",\d{3}(?:,\d{3})*(?!\d)", text[place:]),
+    )
     return bool(before and after)
 
 
@@ -190,7 +193,7 @@ _ONE_LETTER = re.compile(r"[(\[]?\s*([A-Ja-d])\s*(?:[)\]]|[.):]\s*|$)")
 def _letters(text: str) -> Reading | None:
     """The letters of choices, in whatever order: C, (C), (C) 12, C) twelve, ACD, "A, C and D"."""
     plain = unworded(text)
-    if (one := re.fullmatch(r"(?:\(\s*([A-Ja-d])\s*\)|([A-J])\s*[).:])\s+(?!and\b|or\b)[^,].*|\(?\s*([A-Ja-d])\s*[).]?", plain)):
+    if one := re.fullmatch(r"(?:\(\s*([A-Ja-d])\s*\)|([A-J])\s*[).:])\s+(?!and\b|or\b)[^,].*|\(?\s*([A-Ja-d])\s*[).]?", plain):
         return Reading("letters", (one[1] or one[2] or one[3]).upper())
     if not re.fullmatch(r"(?:\(?[A-J]\)?(?:\s*(?:,|;|and|&)\s*)*\s*){2,}", plain):
         return None
@@ -249,7 +252,14 @@ def _ands(text: str) -> str:
 
 
 _END = r"[^<>=]+?"
-_RELATION = {"<": ("<", False), r"\le": ("<", True), "<=": ("<", True), ">": (">", False), r"\ge": (">", True), ">=": (">", True)}
+_RELATION = {
+    "<": ("<", False),
+    r"\le": ("<", True),
+    "<=": ("<", True),
+    ">": (">", False),
+    r"\ge": (">", True),
+    ">=": (">", True),
+}
 _SIGN = r"(\\le|\\ge|<=|>=|<|>)"
 
 
@@ -342,7 +352,8 @@ def _ratio(text: str) -> Reading | None:
 
 def _residue(text: str) -> Reading | None:
     found = re.fullmatch(
-        r"(?:\\?[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\(?\s*(?:\\pmod|\\bmod|\\mod|mod(?:ulo)?)\s*\{?\s*(\d+)\s*\}?\s*\)?", unworded(text)
+        r"(?:\\?[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\(?\s*(?:\\pmod|\\bmod|\\mod|mod(?:ulo)?)\s*\{?\s*(\d+)\s*\}?\s*\)?",
+        unworded(text),
     )
     return Reading("residue", f"{int(found[1]) % int(found[2])} mod {found[2]}") if found and int(found[2]) else None
 
