@@ -5,6 +5,7 @@ counts where it should. A value is compared without its unit, unless both name o
 by math-verify, else at points. No limit in time or memory here: `checker` asks these questions in a worker that has both.
 """
 
+import cmath
 import random
 import re
 from fractions import Fraction
@@ -134,6 +135,9 @@ def _unit(words: str) -> tuple[tuple[str, int], ...] | None:
 
 
 def _same_values(gold: str, answer: str) -> Verdict:
+    if r"\approx" in answer:  # either side may be what was asked for
+        said = [part for part in answer.split(r"\approx") if part.strip()]
+        return next((verdict for part in said if (verdict := _same_values(gold, part)) == "equal"), "different")
     ours, theirs = map(quantity, _sides(gold, answer))
     if ours.unit and theirs.unit and ours.unit != theirs.unit:
         return "different"
@@ -180,6 +184,8 @@ def _value(text: str) -> str:
 # -- expressions ----------------------------------------------------------------------------------------------------------
 
 
+_ENDLESS = re.compile(r"([-+]?)(\d*)\.(?:(\d*?)\\overline\s*\{(\d+)\}|(\d*?)(\d{1,6}?)\6{2,}\s*(?:\\l?dots|\.\.\.))")
+"""0.1\\overline{6}, or a period written three times and dots."""
 _FRACTION = re.compile(r"([-+]?)\s*(?:(\d+)\s*\+?\s*)??(-?)\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}")
 _SLASHED = re.compile(r"([-+]?)\s*(?:(\d+)\s*(?:\+|\s)\s*)??()(\d+)\s*/\s*(-?\d+)")
 
@@ -197,6 +203,11 @@ def rational(text: str) -> Fraction | None:
         return Fraction(ten[1]) * Fraction(10) ** int(ten[2])
     if re.fullmatch(r"[-+]?(?:\d+\.?\d*|\.\d+)", bare) and len(bare) < 400:
         return Fraction(bare.rstrip("."))
+    if endless := _ENDLESS.fullmatch(bare):
+        sign, whole, before, period = endless[1], endless[2], endless[3] or endless[5] or "", endless[4] or endless[6]
+        tail = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(before))
+        value = Fraction(f"{whole or 0}.{before or 0}") + tail
+        return -value if sign == "-" else value
     if mixed := _FRACTION.fullmatch(bare) or _SLASHED.fullmatch(bare):
         sign, whole, minus, over, under = mixed.groups()
     else:
@@ -210,6 +221,7 @@ def rational(text: str) -> Fraction | None:
 def _written(text: str) -> str:
     """As math-verify reads it: mixed numbers as sums, thousands without commas, words of a calculator as LaTeX."""
     text = re.sub(r"(?<![\d.])\d{1,3}(?:[, ]\d{3})+(?!\d)", lambda found: re.sub("[, ]", "", found[0]), WORDS.sub(r"\1", text))
+    text = re.sub(r"(\d+(?:\.\d+)?)\s*\^\\circ", r"\\frac{\1\\pi}{180}", text)
     text = re.sub(r"(?<![\d.}^_])(-?)(\d+)\s*\\frac\s*\{(\d+)\}\s*\{(\d+)\}", r"\1(\2+\\frac{\3}{\4})", text)
     text = re.sub(r"(?<![\d.])\.(?=\d)", "0.", re.sub(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", r"\\times ", text))
     text = re.sub(r"(?<![a-zA-Z\\])(pi|sqrt|infty|infinity|inf|oo|sin|cos|tan|ln|log)(?![a-zA-Z])", _named_sign, text)
@@ -279,7 +291,7 @@ def _same_at_points(ours: Any, theirs: Any, points: int = 4) -> bool:
             )
         except (TypeError, ValueError, OverflowError, ZeroDivisionError):
             return False
-        if one != one or other != other or abs(one) > 1e100 or (equations[0] and not other):
+        if not (cmath.isfinite(one) and cmath.isfinite(other)) or (equations[0] and not other):
             return False
         if not equations[0] and abs(one - other) > 1e-12 * max(abs(one), abs(other)):
             return False

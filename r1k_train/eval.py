@@ -3,7 +3,8 @@
 The folder that it writes, which is what `report` reads:
 
 - `evaluation.json`: `format` 1; `model` (what was evaluated and what its run folder says of it: `base`, `size`, `steps`);
-  `settings` (everything that decides a number); `versions`; `tasks`: name -> `rows`, `samples`, `accuracy`, `maj`, `pass`,
+  `settings` (everything that decides a number); `versions`; `data`: task -> the Hub's `dataset` and `revision` (a commit),
+  or `file` and `sha256`, and `rows_sha256` of what was asked; `tasks`: name -> `rows`, `samples`, `accuracy`, `maj`, `pass`,
   `unreadable`, `unfinished`, `truncated`, `tokens` (mean per response); `judge` where one was asked.
 - `samples/TASK.jsonl`: a line per row: `id`, `gold`, and `responses`, each with `text`, `answer` (null: unreadable),
   `correct`, `finished`, `group`, `tokens`, `finish`, and `judged` where a judge was asked.
@@ -12,6 +13,7 @@ The folder that it writes, which is what `report` reads:
 """
 
 import argparse
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -94,6 +96,7 @@ def evaluate(given: argparse.Namespace) -> None:
     same_settings(given.out, settings)
     record = {"format": 1, "model": model_facts(given.model, given.run), "settings": settings, "versions": versions()}
     rows = answered(given, tasks)
+    record["data"] = {task: data(task, items) for task, items in rows.items()}
     judged = None
     if given.judge:
         judged = ask_judge(given, rows)
@@ -155,6 +158,14 @@ def place_files(files: list[str]) -> None:
         if not Path(file).exists():
             raise EvalError(f"--file {word}: there is no {file}")
         os.environ[task.upper()] = str(Path(file).resolve())
+
+
+def data(task: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Which rows were evaluated: whence they came, how many, and the SHA-256 of their ids and golds in order."""
+    from r1k_train.tasks.functions import origin
+
+    content = "".join(f"{item['id']} {item['gold']}\n" for item in items)
+    return origin(task) | {"rows": len(items), "rows_sha256": hashlib.sha256(content.encode()).hexdigest()}
 
 
 def versions() -> dict[str, str]:

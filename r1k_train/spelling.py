@@ -4,6 +4,7 @@ A text has one or more readings: (2, 6) is an interval and a point, 3:20 a time 
 where they say the same under the first reading that both have; `equality` decides that. Nothing here does mathematics.
 """
 
+import math
 import re
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ _LOOKS = re.compile(
     r"|\\(?:displaystyle|textstyle|limits|big|Big|bigg|Bigg|bigl|bigr|Bigl|Bigr|left|right)(?![a-zA-Z])"
 )
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)\s*(?:\{,\}|,\\[!,;: ]|\\[!,;: ])\s*(?=\d{3}(?!\d))")
-_SHAPES = r"(?:text|textbf|textit|textrm|textsf|textnormal|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|rm|bf)\*?"
+_SHAPES = r"(?:text|textbf|textit|textrm|textsf|textnormal|underline|boldsymbol|emph|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|rm|bf)\*?"
 WORDS = re.compile(r"\\text\{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
@@ -51,7 +52,7 @@ def tidy(text: str) -> str:
     text = "".join(_SIGNS.get(sign, sign) for sign in text).strip()
     text = re.sub(r"\*\*(.+?)\*\*", r"\1", text)
     text = re.sub(r"(?<![\\\d])[.,;]+\s*$|(?<=\d)\.\s*$|(?<=\d)[,;]\s*$", "", text)
-    text = re.sub(r"^(?:\$\$?|\\\(|\\\[)\s*([^$]*?)\s*(?:\$\$?|\\\)|\\\])$", r"\1", text, flags=re.DOTALL)
+    text = re.sub(r"^(?:\$\$?|\\\(|\\\[)\s*((?:[^$\\]|\\.)*?)\s*(?:\$\$?|\\\)|\\\])$", r"\1", text, flags=re.DOTALL)
     text = re.sub(r"^\\(?:boxed|fbox)\s*\{(.*)\}$", r"\1", text, flags=re.DOTALL)
     text = re.sub(rf"\\{_SHAPES}\s*\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}", r"\\text{\1}", text)
     text = _BETWEEN_DIGITS.sub(",", text).replace(r"\!", "")
@@ -313,10 +314,13 @@ def assigned(text: str) -> str:
     return found[2].strip() if found else text
 
 
+_EITHER_SIGN = r"\\pm(?![a-zA-Z])"
+
+
 def _signs(text: str) -> list[str]:
-    if text.count(r"\pm") != 1:
+    if len(re.findall(_EITHER_SIGN, text)) != 1:
         return [text]
-    return [re.sub(r"^\+", "", text.replace(r"\pm", sign).strip()) for sign in "+-"]
+    return [re.sub(r"^\+", "", re.sub(_EITHER_SIGN, sign, text).strip()) for sign in "+-"]
 
 
 _BASE = re.compile(
@@ -347,6 +351,9 @@ def _clock(text: str) -> Reading | None:
 def _ratio(text: str) -> Reading | None:
     parts = [part.strip() for part in re.split(r":|(?<=[\w}])\s+to\s+(?=[\w\\])", unworded(text))]
     plain = len(parts) > 1 and all(re.fullmatch(r"[^=<>,]+", part) and re.search(r"\d|^[a-z]$", part) for part in parts)
+    if plain and all(part.isdecimal() and int(part) for part in parts):
+        common = math.gcd(*map(int, parts))
+        parts = [str(int(part) // common) for part in parts]
     return Reading("ratio", "", tuple(parts)) if plain else None
 
 
@@ -370,5 +377,6 @@ def _words(text: str) -> Reading | None:
 
 def _any_words(text: str) -> Reading | None:
     bare = re.sub(r"[$.\s\"“”]+", " ", unworded(text)).strip().casefold()
-    bare = re.sub(r"^(?:the|a|an)\s+", "", bare)
+    bare = re.sub(r"^(?:there (?:is|are)\s+)?(?:(?:the|a|an)\s+)?", "", bare)
+    bare = re.sub(r"(?<=[a-rt-z]{3})s$", "", bare)
     return Reading("any words", bare) if re.fullmatch(r"[a-z][a-z' -]*[a-z]", bare) else None
