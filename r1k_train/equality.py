@@ -77,13 +77,16 @@ UNITS = {spelling: name for name, spellings in _NAMES.items() for spelling in sp
 _SHORT = "cm|mm|km|nm|m|in|ft|yd|mi|s|h|hr|kg|g|mg|lb|oz|ml|L|J|kJ|N|W|V|K|Pa|Hz|eV"
 _WORD = (
     r"(?:\\text\{(?:[^{}]|\{[^{}]*\})*\}|(?<![a-zA-Z\\])[a-zA-Z]{3,}\.?(?![a-zA-Z({])"
-    rf"|(?<![a-zA-Z\\])(?:{_SHORT})(?![a-zA-Z({{]))"
+    rf"|\\Omega(?![a-zA-Z])|(?<![a-zA-Z\\])(?:{_SHORT})(?![a-zA-Z({{]))"
 )
 _POWER = r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
 _UNIT = re.compile(
-    rf"(?<=[\d)}}\]!a-z'])\s*(?:/\s*|(?<=\s)|(?=\\text))({_WORD}{_POWER}(?:\s*(?:/|\\cdot)?\s*{_WORD}{_POWER})*)$"
+    rf"(?<=[\d)}}\]!a-z'])\s*(?:/\s*|(?<=\s)|(?=\\text))({_WORD}{_POWER}(?:\s*(?:(?:/|\\cdot)\s*)?{_WORD}{_POWER})*)$"
 )
 _PERCENT = re.compile(r"\s*(?:\\?%|\\text\{\s*%\s*\}|(?:\\text\{\s*)?(?:percent|per cent)(?:\s*\})?)\s*$")
+
+
+_DEGREE = (("degree", 1),)
 
 
 class Quantity(NamedTuple):
@@ -96,6 +99,7 @@ class Quantity(NamedTuple):
 
 
 def quantity(text: str) -> Quantity:
+    """An expression apart from its unit, currency or per cent sign."""
     text = re.sub(r"^\s*(?:\\text\{\s*)?(?:about|approximately|roughly|around)(?:\s*\})?\s*", "", text)
     percent = bool(_PERCENT.search(text))
     text = _PERCENT.sub("", text)
@@ -104,7 +108,8 @@ def quantity(text: str) -> Quantity:
         sign = next(found for found in ("€", "£", "EUR", "$") if found in money[0].replace("USD", "$"))
         text, unit = money[1] + text[money.end() :], ((UNITS[sign.lower()], 1),)
     text = re.sub(r"(?<=\d)\s*(?:\\\$|€)$", "", text)
-    if arc := re.search(r"(?:\^\\circ|(?<=\d)')\s*(\\text\{\s*[CF]\s*\}|[CFK])?\s*$", text):
+    turned = re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])", text)  # whose argument the degrees are
+    if not turned and (arc := re.search(r"(?:\^\\circ|(?<=\d)')\s*(\\text\{\s*[CF]\s*\}|[CFK])?\s*$", text)):
         name = "degree" + re.sub(r"[^CFK]", "", arc[1]) if arc[1] else ("degree" if "circ" in arc[0] else "arcminute")
         return Quantity(text[: arc.start()].strip(), ((name, 1),))
     if found := _UNIT.search(text):
@@ -140,8 +145,10 @@ def _same_values(gold: str, answer: str) -> Verdict:
         return next((verdict for part in said if (verdict := _same_values(gold, part)) == "equal"), "different")
     ours, theirs = map(quantity, _sides(gold, answer))
     if ours.unit and theirs.unit and ours.unit != theirs.unit:
-        return "different"
-    degrees = [side.unit == (("degree", 1),) for side in (ours, theirs)]
+        names = {unit[0][0] for unit in (ours.unit, theirs.unit)}
+        if "degree" not in names or not names <= {"degree", "degreeC", "degreeF"}:
+            return "different"
+    degrees = [side.unit == _DEGREE for side in (ours, theirs)]
     if any(degrees) and not all(degrees) and any(r"\pi" in side.text for side in (ours, theirs)):
         ours, theirs = (
             side._replace(text=f"({side.text})\\frac{{\\pi}}{{180}}") if degree else side
@@ -264,36 +271,36 @@ def _by_math_verify(gold: str, answer: str) -> bool:
 
 
 def _same_at_points(ours: Any, theirs: Any, points: int = 4) -> bool:
-    """Two expressions agree to 12 digits at random points of either sign; two equations' differences are proportional there."""
+    """Two expressions agree at random rational points of either sign; of two equations the differences are proportional."""
     import sympy
 
+    parts = [side.args if isinstance(side, sympy.Eq) else (side,) for side in (ours, theirs)]
+    if len(parts[0]) != len(parts[1]) or not all(isinstance(part, sympy.Expr) for side in parts for part in side):
+        return False
+    sides = [side[0] - side[1] if len(side) == 2 else side[0] for side in parts]
     constants = {"i": sympy.I, "e": sympy.E, "pi": sympy.pi}
-    equations = [isinstance(side, sympy.Eq) for side in (ours, theirs)]
-    if equations[0] != equations[1]:
-        return False
-    sides = [side.lhs - side.rhs if isinstance(side, sympy.Eq) else side for side in (ours, theirs)]
-    if not all(isinstance(side, sympy.Expr) for side in sides):
-        return False
-    first, second = (
-        side.subs({name: constants[name.name] for name in side.free_symbols if name.name in constants}) for side in sides
-    )
+    first, second = (side.subs({s: constants[s.name] for s in side.free_symbols if s.name in constants}) for side in sides)
     names = sorted({symbol.name for symbol in first.free_symbols})
     if names != sorted({symbol.name for symbol in second.free_symbols}):
         return False
     draw = random.Random(0)  # noqa: S311  # points, not secrets
-    ratios = []
+    values = []
     for _ in range(points if names else 1):
         place = {name: sympy.Rational(draw.choice((-1, 1)) * draw.randint(101, 999), 331) for name in names}
-        try:
-            one, other = (
-                complex(side.subs({symbol: place[symbol.name] for symbol in side.free_symbols}).evalf(20))
-                for side in (first, second)
-            )
-        except (TypeError, ValueError, OverflowError, ZeroDivisionError):
-            return False
-        if not (cmath.isfinite(one) and cmath.isfinite(other)) or (equations[0] and not other):
-            return False
-        if not equations[0] and abs(one - other) > 1e-12 * max(abs(one), abs(other)):
-            return False
-        ratios.append(one / other if equations[0] else 1)
-    return all(abs(ratio - ratios[0]) < 1e-9 * abs(ratios[0]) for ratio in ratios)
+        values.append([side.subs({s: place[s.name] for s in side.free_symbols}) for side in (first, second)])
+    if len(parts[0]) == 2:
+        (one, other), *rest = values
+        return bool(rest) and one != 0 != other and all(_close(one * right, left * other) for left, right in rest)
+    return all(_close(left, right) for left, right in values)
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Two numbers are equal: exactly where their difference is rational, else to 12 digits."""
+    try:
+        gap = one - other
+        if gap.is_Rational:
+            return bool(gap == 0)
+        left, right, apart = (complex(number.evalf(20)) for number in (one, other, gap))
+    except (TypeError, ValueError, ArithmeticError):
+        return False
+    return all(map(cmath.isfinite, (left, right, apart))) and abs(apart) <= 1e-12 * max(abs(left), abs(right))

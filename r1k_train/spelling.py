@@ -43,18 +43,26 @@ _LOOKS = re.compile(
     r"|\\(?:displaystyle|textstyle|limits|big|Big|bigg|Bigg|bigl|bigr|Bigl|Bigr|left|right)(?![a-zA-Z])"
 )
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)\s*(?:\{,\}|,\\[!,;: ]|\\[!,;: ])\s*(?=\d{3}(?!\d))")
-_SHAPES = r"(?:text|textbf|textit|textrm|textsf|textnormal|underline|boldsymbol|emph|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|rm|bf)\*?"
+_SHAPES = (
+    r"(?:text|textbf|textit|textrm|textsf|textnormal|underline|boldsymbol|emph"
+    r"|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname|rm|bf)\*?"
+)
+_ARGUMENT = r"(?:\{([^{}]*)\}|(\\[a-zA-Z]+|\w))"
+_END_OF_SENTENCE = re.compile(r"(?<![.\\])[.,;]\s*$")
 WORDS = re.compile(r"\\text\{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
 def tidy(text: str) -> str:
     r"""LaTeX without what only decides its looks, other scripts' signs as LaTeX, words in `\text{}`, one name per sign."""
-    text = "".join(_SIGNS.get(sign, sign) for sign in text).strip()
-    text = re.sub(r"\*\*(.+?)\*\*", r"\1", text)
-    text = re.sub(r"(?<![\\\d])[.,;]+\s*$|(?<=\d)\.\s*$|(?<=\d)[,;]\s*$", "", text)
+    for sign, name in _SIGNS.items():
+        text = text.replace(sign, name)
+    text = text.strip()
+    text = re.sub(r"^\*\*(.+)\*\*$", r"\1", text)
+    text = _END_OF_SENTENCE.sub("", text)
     text = re.sub(r"^(?:\$\$?|\\\(|\\\[)\s*((?:[^$\\]|\\.)*?)\s*(?:\$\$?|\\\)|\\\])$", r"\1", text, flags=re.DOTALL)
     text = re.sub(r"^\\(?:boxed|fbox)\s*\{(.*)\}$", r"\1", text, flags=re.DOTALL)
     text = re.sub(rf"\\{_SHAPES}\s*\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}", r"\\text{\1}", text)
+    text = re.sub(r"\\text\{\s*\\text\{([^{}]*)\}\s*\}", r"\\text{\1}", text)
     text = _BETWEEN_DIGITS.sub(",", text).replace(r"\!", "")
     text = _LOOKS.sub(" ", text)
     for spelling, name in _ONE_NAME.items():
@@ -62,8 +70,9 @@ def tidy(text: str) -> str:
     text = re.sub(r"√\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-zA-Z]))", r"\\sqrt{\1\2}", text)
     text = re.sub(r"\\text\{\s*(\d+)\s*\}", r"\1", text)
     text = re.sub(r"(?<=[_^])\{(\w)\}", r"\1", text)
-    text = re.sub(r"(?<![.,;\\])[.,;]+$", "", re.sub(r"\s+", " ", text).strip())
-    return re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", re.sub(r"\\sqrt\s*(\[\w+\])?\s*(\d)", r"\\sqrt\1{\2}", text))
+    text = _END_OF_SENTENCE.sub("", re.sub(r"\s+", " ", text).strip())
+    text = re.sub(r"\\sqrt\s*(\[\w+\])?\s*(\d)", r"\\sqrt\1{\2}", text)
+    return re.sub(rf"\\frac\s*{_ARGUMENT}\s*{_ARGUMENT}", r"\\frac{\1\2}{\3\4}", text)
 
 
 def same_text(gold: str, answer: str) -> bool:
@@ -188,17 +197,14 @@ def _within_number(text: str, place: int) -> bool:
     return bool(before and after)
 
 
-_ONE_LETTER = re.compile(r"[(\[]?\s*([A-Ja-d])\s*(?:[)\]]|[.):]\s*|$)")
-
-
 def _letters(text: str) -> Reading | None:
     """The letters of choices, in whatever order: C, (C), (C) 12, C) twelve, ACD, "A, C and D"."""
     plain = unworded(text)
     if one := re.fullmatch(r"(?:\(\s*([A-Ja-d])\s*\)|([A-J])\s*[).:])\s+(?!and\b|or\b)[^,].*|\(?\s*([A-Ja-d])\s*[).]?", plain):
         return Reading("letters", (one[1] or one[2] or one[3]).upper())
-    if not re.fullmatch(r"(?:\(?[A-J]\)?(?:\s*(?:,|;|and|&)\s*)*\s*){2,}", plain):
+    letters = re.sub(r"\band\b|[(),;&\s]", "", plain)
+    if not re.fullmatch("[A-J]{2,}", letters):
         return None
-    letters = re.findall(r"[A-J]", plain)
     return Reading("letters", "".join(sorted(letters))) if len(set(letters)) == len(letters) else None
 
 
@@ -225,7 +231,8 @@ def _bracketed(text: str) -> tuple[str, str, list[str]] | None:
         if depth == 0 and place < len(text) - 1 and not text.startswith("\\langle"):
             return None
     parts = split(found[2])
-    return (found[1], found[3], parts) if len(parts) > 1 else None
+    parts = parts if len(parts) > 1 else [part.strip() for part in found[2].split(",")]  # (12,102) is no number
+    return (found[1], found[3], parts) if len(parts) > 1 and all(parts) else None
 
 
 def _point(text: str) -> Reading | None:

@@ -42,6 +42,7 @@ def synthetic(
         tasks[f"r1k_{name}"] = figures
     made = [{"method": method, "dataset_config": config, "base_model": None} for method, config in steps or []]
     record: dict[str, Any] = {"format": 1, "model": {"name": "m", "base": "b", "size": size, "steps": made}, "tasks": tasks}
+    record["data"] = {f"r1k_{name}": {"dataset": f"hub/{name}", "revision": "0" * 40} for name in shares}
     (folder / "evaluation.json").write_text(json.dumps(record | {"judge": {"model": "j", "mode": "s1-compatible"}}))
     return folder
 
@@ -105,6 +106,7 @@ def test_pairs_by_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     report.main([str(folder) for folder in folders])
     printed = capsys.readouterr().out
     assert "one fills no cell: no run.json says how it was trained." in printed
+    assert f"MATH-500: hub/math500 at {'0' * 40}." in printed
     cells = {line.split(" | ")[2]: line.split(" | ") for line in printed.splitlines() if line.startswith("| one | two |")}
     assert set(cells) == {"AIME24-NoFigures", "MATH-500", "GPQA diamond", "average"}
     assert float(cells["MATH-500"][7]) < 0.001

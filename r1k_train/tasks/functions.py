@@ -17,10 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 from datasets import Dataset, load_dataset
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's or httpx2's
 
 from r1k_train.checker import Checker, first_equal, majority
 from r1k_train.reading import LETTERS, choice, final_answer, split
@@ -159,7 +158,7 @@ def _from_hub(name: str) -> list[Row]:
 def _hub_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
+    except (OSError, HTTPError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataMissing(
             f"{HUB[name].path} can't be read from the Hub ({reason}): log in where it is gated, or --file r1k_{name}=FILE"
