@@ -302,25 +302,18 @@ def ask_judge(given: argparse.Namespace, rows: dict[str, list[dict[str, Any]]]) 
     from r1k_train.reading import split
 
     asked = [(task, item, response) for task, items in rows.items() for item in items for response in item["responses"]]
-    stated = [(task, item, response, split(response["text"], given.reasoning_end).answer) for task, item, response in asked]
-    s1_gpqa = given.s1_compatible  # s1's fork reads the letter by itself and takes an unreadable one for "A"
-    cases = [
-        (response, Case(item["prompt"], item["gold"], answer))
-        for task, item, response, answer in stated
-        if answer and not (s1_gpqa and task == "r1k_gpqa_diamond")
-    ]
-    for task, item, response, _ in stated:
-        lettered = s1_gpqa and task == "r1k_gpqa_diamond"
-        response["judged"] = (response["answer"] or "A") == item["gold"] if lettered else False
+    cases = []
+    for task, item, response in asked:
+        response["judged"] = False
+        if given.s1_compatible and task == "r1k_gpqa_diamond":  # s1's fork reads the letter itself, an unreadable one as "A"
+            response["judged"] = (response["answer"] or "A") == item["gold"]
+        elif answer := split(response["text"], given.reasoning_end).answer:
+            cases.append((response, Case(item["prompt"], item["gold"], answer)))
     try:
         verdicts = judge(
-            [case for _, case in cases],
-            given.out / "judge.sqlite",
-            given.judge,
-            given.judge_base_url,
-            given.concurrency,
-            given.s1_compatible,
-        )
+            [case for _, case in cases], given.out / "judge.sqlite", given.judge, given.judge_base_url,
+            given.concurrency, given.s1_compatible,
+        )  # fmt: skip
     except JudgeError as error:
         raise EvalError(f"{error}. Type the same command again to go on", 7) from error
     for (response, _), verdict in zip(cases, verdicts, strict=True):

@@ -75,6 +75,10 @@ def percent(part: Interval | None, sign: str = "") -> str:
     return f"{value:{sign}.1f} [{100 * part.low:{sign}.1f}, {100 * part.high:{sign}.1f}]"
 
 
+def chance(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
 # -- sections ---------------------------------------------------------------------------------------------------------
 
 
@@ -112,8 +116,8 @@ def health(evaluations: list[Evaluation]) -> Section:
         "accuracy (avg@k)",
         "maj@k",
         "pass@k",
-        "unreadable",
-        "truncated",
+        "unreadable, %",
+        "truncated, %",
         "tokens per answer",
     ]
     rows = []
@@ -177,7 +181,7 @@ def pairs(evaluations: list[Evaluation]) -> Section:
                     "",
                     "",
                     percent(average, "+"),
-                    f"{sign_flips(differences):.3f}",
+                    chance(sign_flips(differences)),
                     "",
                 ]
             )
@@ -195,7 +199,7 @@ def _paired(changes: list[float]) -> list[str]:
     p = mcnemar(first, second) if single else sign_flips([changes])
     spread = sum(change * change for change in changes) / len(changes)
     shown = f"{100 * smallest_paired_difference(spread, len(changes)):.1f}" if spread else ""
-    return [str(len(changes)), str(first), str(second), percent(bootstrap([changes]), "+"), f"{p:.3f}", shown]
+    return [str(len(changes)), str(first), str(second), percent(bootstrap([changes]), "+"), chance(p), shown]
 
 
 def detectable() -> Section:
