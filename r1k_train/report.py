@@ -63,6 +63,12 @@ def measured(evaluation: Evaluation, benchmark: str) -> Interval | None:
     return evaluation.average() if benchmark == "average" else evaluation.accuracy(benchmark)
 
 
+def partly(evaluation: Evaluation, benchmark: str) -> str:
+    """Such as 10 of 500 where not all of a benchmark's problems were asked, else nothing."""
+    rows, whole = len(evaluation.rows.get(benchmark, ())), BENCHMARKS.get(benchmark)
+    return f"{rows} of {whole}" if whole and rows not in (0, whole) else ""
+
+
 def difference(one: Interval, other: Interval) -> Interval:
     """One minus the other, of independent samples."""
     return combined([one, other], [1, -1])
@@ -76,6 +82,7 @@ def percent(part: Interval | None, sign: str = "") -> str:
 
 
 def chance(p: float) -> str:
+    """A p-value."""
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
@@ -99,7 +106,9 @@ def tables(evaluations: list[Evaluation], measure: bool = True) -> list[Section]
                 rows.append(["", "", "measured", *[""] * len(names)])
             for one in ours:
                 parts = [measured(one, name) for name in names]
-                rows.append(["", "", f"measured ({one.name})", *map(percent, parts)])
+                of = [f", {some}" if (some := partly(one, name)) else "" for name in names]
+                said = [percent(part) + some for part, some in zip(parts, of, strict=True)]
+                rows.append(["", "", f"measured ({one.name})", *said])
                 changes = [part and difference(part, other) for part, other in zip(parts, theirs, strict=True)]
                 rows.append(["", "", "difference", *(percent(change, "+") for change in changes)])
         sections.append(Section(f"Table {number}: {title}", [], header, rows))
@@ -109,40 +118,20 @@ def tables(evaluations: list[Evaluation], measure: bool = True) -> list[Section]
 def health(evaluations: list[Evaluation]) -> Section:
     """What an accuracy hides: unreadable and truncated answers, their length, and the k responses' other figures."""
     header = [
-        "evaluation",
-        "benchmark",
-        "rows",
-        "k",
-        "accuracy (avg@k)",
-        "maj@k",
-        "pass@k",
-        "unreadable, %",
-        "truncated, %",
+        "evaluation", "benchmark", "rows", "k", "accuracy (avg@k)", "maj@k", "pass@k", "unreadable, %", "truncated, %",
         "tokens per answer",
-    ]
+    ]  # fmt: skip
     rows = []
     for one in evaluations:
         for name, figures in one.tasks.items():
-            part, count = one.accuracy(name), figures["rows"]
-            partly = count != BENCHMARKS.get(name, count)
             several = [f"{100 * figures[key]:.1f}" if figures["samples"] > 1 else "" for key in ("maj", "pass")]
             tokens = "" if figures["tokens"] is None else f"{figures['tokens']:,.0f}"
             shares = [f"{100 * figures[key]:.1f}" for key in ("unreadable", "truncated")]
-            rows.append(
-                [
-                    one.name,
-                    TITLES.get(name, name),
-                    f"{count} of {BENCHMARKS[name]}" if partly else str(count),
-                    str(figures["samples"]),
-                    percent(part),
-                    *several,
-                    *shares,
-                    tokens,
-                ]
-            )
+            asked = [partly(one, name) or str(figures["rows"]), str(figures["samples"])]
+            rows.append([one.name, TITLES.get(name, name), *asked, percent(one.accuracy(name)), *several, *shares, tokens])
     sentences = [f"Scored by {scorer}." for scorer in sorted({one.scorer for one in evaluations})]
-    asked = ((TITLES.get(name, name), said) for one in evaluations for name, said in one.data.items() if said)
-    sentences += [f"{title}: {said}." for title, said in sorted(set(asked))]
+    data = ((TITLES.get(name, name), said) for one in evaluations for name, said in one.data.items() if said)
+    sentences += [f"{title}: {said}." for title, said in sorted(set(data))]
     sentences += [f"{one.name} fills no cell: {one.why_none}." for one in evaluations if not one.cells]
     return Section("Evaluations", sentences, header, rows)
 
@@ -150,16 +139,9 @@ def health(evaluations: list[Evaluation]) -> Section:
 def pairs(evaluations: list[Evaluation]) -> Section:
     """Every two evaluations on the rows that both answered."""
     header = [
-        "first",
-        "second",
-        "benchmark",
-        "rows",
-        "only first right",
-        "only second right",
-        "first - second",
-        "p",
+        "first", "second", "benchmark", "rows", "only first right", "only second right", "first - second", "p",
         "smallest difference shown",
-    ]
+    ]  # fmt: skip
     rows = []
     for one, other in combinations(evaluations, 2):
         differences = []
@@ -171,20 +153,8 @@ def pairs(evaluations: list[Evaluation]) -> Section:
             differences += [changes] if name in BENCHMARKS else []
             rows.append([one.name, other.name, TITLES.get(name, name), *_paired(changes)])
         if len(differences) == len(BENCHMARKS):
-            average = bootstrap(differences)
-            rows.append(
-                [
-                    one.name,
-                    other.name,
-                    "average",
-                    str(sum(map(len, differences))),
-                    "",
-                    "",
-                    percent(average, "+"),
-                    chance(sign_flips(differences)),
-                    "",
-                ]
-            )
+            count, average = str(sum(map(len, differences))), percent(bootstrap(differences), "+")
+            rows.append([one.name, other.name, "average", count, "", "", average, chance(sign_flips(differences)), ""])
     sentences = [
         "Both answered the same problems. p: McNemar's exact test where each row has one response, else random sign flips.",
         "Intervals are by bootstrap over problems. There is no correction for the number of comparisons.",

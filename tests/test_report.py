@@ -100,6 +100,16 @@ def test_half_an_evaluation_has_no_average(tmp_path: Path, capsys: pytest.Captur
     assert [bool(cell.strip()) for cell in measured.split("|")[4:8]] == [False, True, False, False]
 
 
+def test_a_part_of_a_benchmark_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation = synthetic(tmp_path / "one", SHARES, "7B", [("sft", "reverse")])
+    file = evaluation / "samples" / "r1k_math500.jsonl"
+    file.write_text("".join(line + "\n" for line in file.read_text().splitlines()[:10]))
+    report.main([str(evaluation)])
+    [measured] = [line for line in capsys.readouterr().out.splitlines() if "measured (one)" in line]
+    assert "10 of 500" in measured.split("|")[5]
+    assert "of 30" not in measured
+
+
 def test_pairs_by_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     better = {"aime24": 0.5, "math500": 0.95, "gpqa_diamond": 0.6}
     folders = [synthetic(tmp_path / "one", better, seed=1), synthetic(tmp_path / "two", SHARES, seed=2)]
