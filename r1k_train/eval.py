@@ -97,19 +97,18 @@ def evaluate(given: argparse.Namespace) -> None:
     same_settings(given.out, settings)
     record = {"format": 1, "model": lineage(given.model, given.run), "settings": settings, "versions": versions()}
     rows = answered(given, tasks)
-    record["data"] = {task: data(task, items) for task, items in rows.items()}
-    judged = None
-    if given.judge:
-        judged = ask_judge(given, rows)
+    judged = {"judge": ask_judge(given, rows)} if given.judge else {}
     (given.out / "samples").mkdir(exist_ok=True)
     for task, items in rows.items():
         lines = ({key: value for key, value in item.items() if key != "prompt"} for item in items)
         write(given.out / "samples" / f"{task}.jsonl", "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines))
     results = {task: totals(items) for task, items in rows.items()}
-    write(
-        given.out / "evaluation.json",
-        json.dumps(record | {"tasks": results} | ({"judge": judged} if judged else {}), indent=2) + "\n",
-    )
+    data = {task: asked(task, items) for task, items in rows.items()}
+    file = given.out / "evaluation.json"
+    earlier = json.loads(file.read_text()) if file.exists() else {}  # of other tasks, under the same settings
+    both = {"data": earlier.get("data", {}) | data, "tasks": earlier.get("tasks", {}) | results}
+    judge = {"judge": earlier["judge"]} if "judge" in earlier else {}
+    write(file, json.dumps(record | both | judge | judged, indent=2) + "\n")
     show(results, given.out)
 
 
@@ -135,11 +134,20 @@ def settings_of(given: argparse.Namespace, tasks: list[str]) -> dict[str, Any]:
     backend = "chat" if given.base_url else given.backend
     batch = {"batch_size": given.batch_size} if backend == "hf" else {}
     files = dict(file.partition("=")[::2] for file in given.file)
-    return {"backend": backend, "tasks": tasks, "files": files} | batch | settings
+    weights = {} if given.base_url else {"weights": weights_of(given.model)}
+    return {"backend": backend, "tasks": tasks, "files": files} | batch | weights | settings
+
+
+def weights_of(model: str) -> str | None:
+    """What tells a local model from another one trained into the same folder: names, sizes and times of its files."""
+    kinds = (".safetensors", ".bin", "config.json")
+    files = sorted(file for file in Path(model).glob("*") if file.name.endswith(kinds)) if Path(model).is_dir() else []
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16] if facts else None
 
 
 def same_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Refuse to mix: the folder's settings are these, or it has none yet. More tasks may be added."""
+    """Refuse to mix: the folder's settings are these, or it has none yet. Other tasks come to those that it has."""
     file = out / "settings.json"
     if file.exists():
         old = json.loads(file.read_text())
@@ -161,7 +169,7 @@ def place_files(files: list[str]) -> None:
         os.environ[task.upper()] = str(Path(file).resolve())
 
 
-def data(task: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+def asked(task: str, items: list[dict[str, Any]]) -> dict[str, Any]:
     """Which rows were evaluated: whence they came, how many, and the SHA-256 of their ids and golds in order."""
     from r1k_train.tasks.functions import origin
 

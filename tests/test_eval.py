@@ -175,26 +175,19 @@ def test_same_seed_same_numbers_and_nothing_is_asked_twice(model: Path, bank: li
         assert samples(tmp_path / "one", task) == samples(tmp_path / "two", task)
 
 
-def test_other_settings_are_refused(model: Path, bank: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(
-        model,
-        "--out",
-        tmp_path / "out",
-        "--tasks",
-        "r1k_bank_forward",
-        "--max-new-tokens",
-        "4",
-        "--limit",
-        "1",
-        *bank,
-        "--device",
-        "cpu",
-    )
-    assert (
-        run(model, "--out", tmp_path / "out", "--tasks", "r1k_bank_forward", "--max-new-tokens", "5", "--limit", "1", *bank)
-        == 2
-    )
+def test_other_tasks_join_and_other_settings_are_refused(
+    model: Path, bank: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [model, "--out", tmp_path / "out", *bank, "--device", "cpu", "--limit", "1"]
+    for direction in ("forward", "reverse"):
+        assert run(*words, "--tasks", f"r1k_bank_{direction}", "--max-new-tokens", "4") == 0
+    assert list(read(tmp_path / "out")["tasks"]) == list(read(tmp_path / "out")["data"])
+    assert list(read(tmp_path / "out")["tasks"]) == ["r1k_bank_forward", "r1k_bank_reverse"]
+    assert run(*words, "--tasks", "r1k_bank_forward", "--max-new-tokens", "5") == 2
     assert "max_new_tokens 4 -> 5" in capsys.readouterr().err
+    (model / "model.safetensors").touch()  # as if it had been trained again
+    assert run(*words, "--tasks", "r1k_bank_forward", "--max-new-tokens", "4") == 2
+    assert "other settings (weights " in capsys.readouterr().err
 
 
 # -- a server ---------------------------------------------------------------------------------------------------------
