@@ -79,6 +79,11 @@ def test_text_is_data(checker: Checker) -> None:
     assert checker.compare("7", "") == "unreadable"
 
 
+@pytest.mark.parametrize("part", [r"\text{m}^2 ", "A, ", "m/", "1,000,", r"[1,2) \cup ", "one hundred and ", r"\text{"])
+def test_long_repetitions_are_read_in_time(part: str, checker: Checker) -> None:
+    assert checker.compare("7", "5 " + part * 40 + "!") == "different"  # not given up as unreadable
+
+
 def test_unreadable_is_not_different(checker: Checker) -> None:
     assert checker.compare("7", r"\text{I am not sure}") == "unreadable"
     assert checker.compare("7", "8") == "different"
