@@ -18,10 +18,12 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import socket
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from r1k_train.lineage import LineageError, lineage
 
@@ -204,6 +206,8 @@ def answered(given: argparse.Namespace, tasks: list[str]) -> dict[str, list[dict
         from r1k_train.tasks.functions import DataMissing
     except ModuleNotFoundError as error:
         raise EvalError(f"{error.name} is not installed: pip install 'r1k[train,eval]'") from error
+    if given.base_url:
+        reach(given.base_url)
     answers = Answers(given.out / "answers.sqlite")
     try:
         model = Resumable(
@@ -225,10 +229,25 @@ def answered(given: argparse.Namespace, tasks: list[str]) -> dict[str, list[dict
     except DataMissing as error:
         raise EvalError(str(error)) from error
     except (ClientError, TimeoutError) as error:
-        reason = f"the server at {given.base_url} does not answer ({error or type(error).__name__})"
-        raise EvalError(f"{reason}. Answers so far are kept: the same command asks for the rest", 7) from error
+        raise unanswered(given.base_url, error) from error
     finally:
         answers.close()
+
+
+def reach(base_url: str) -> None:
+    """Say at once that nothing listens there, before tasks are loaded and requests are tried again."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EvalError(f"--base-url {base_url}: say it as http://127.0.0.1:8000/v1")
+    try:
+        socket.create_connection((parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]), 30).close()
+    except OSError as error:
+        raise unanswered(base_url, error) from error
+
+
+def unanswered(base_url: str, error: Exception) -> EvalError:
+    reason = f"the server at {base_url} does not answer ({error or type(error).__name__})"
+    return EvalError(f"{reason}. Answers so far are kept: the same command asks for the rest", 7)
 
 
 def generation(given: argparse.Namespace) -> dict[str, Any]:

@@ -323,6 +323,9 @@ def test_an_unreachable_server_is_said(tmp_path: Path, bank: list[str], capsys: 
     words = ["m", "--base-url", url, "--out", tmp_path / "out", "--tasks", "r1k_bank_forward", "--limit", "1", *bank]
     assert run(*words) == 7
     assert f"{url} does not answer" in capsys.readouterr().err
+    words[2] = "127.0.0.1:8000"
+    assert run(*words) == 2
+    assert "say it as http://" in capsys.readouterr().err
 
 
 # -- the run folder ----------------------------------------------------------------------------------------------------
