@@ -43,11 +43,11 @@ def read(folder: Path, scorer: str) -> Evaluation:
         steps = [(step["method"], step["dataset_config"]) for step in said["model"]["steps"]]
         cells, why = placed(said["model"]["size"], steps)
         rows = {name: _rows(folder / "samples" / f"r1k_{name}.jsonl", scorer) for name in tasks}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        data = {name: _origin(said.get("data", {}).get(f"r1k_{name}", {})) for name in tasks}
+        label = scorer if scorer == "math-verify" else f"judge {said['judge']['model']}, {said['judge']['mode']}"
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ReportError(f"{folder} is not an evaluation ({reason}): python -m r1k_train eval MODEL --out {folder}") from error
-    label = scorer if scorer == "math-verify" else f"judge {said['judge']['model']}, {said['judge']['mode']}"
-    data = {name: _origin(said.get("data", {}).get(f"r1k_{name}", {})) for name in tasks}
     return Evaluation(folder.name, label, cells, why, tasks, rows, data)
 
 

@@ -181,7 +181,8 @@ def test_same_input_same_report(tmp_path: Path) -> None:
 def test_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([str(tmp_path)]) == 2
     assert "is not an evaluation" in capsys.readouterr().err
-    (tmp_path / "evaluation.json").write_text("[]")
-    assert report.main([str(tmp_path)]) == 2
+    for content in ("[]", '{"tasks": []}', '{"tasks": {"r1k_math500": 1}, "model": {"size": 7, "steps": [1]}}'):
+        (tmp_path / "evaluation.json").write_text(content)
+        assert report.main([str(tmp_path)]) == 2
     assert report.main([]) == 2
     assert report.main([str(tmp_path), "--published"]) == 2
