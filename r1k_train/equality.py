@@ -274,7 +274,7 @@ def _same_at_points(ours: Any, theirs: Any, points: int = 4) -> bool:
     """Two expressions agree at random rational points of either sign; of two equations the differences are proportional."""
     import sympy
 
-    parts = [side.args if isinstance(side, sympy.Eq) else (side,) for side in (ours, theirs)]
+    parts: list[tuple[Any, ...]] = [side.args if isinstance(side, sympy.Eq) else (side,) for side in (ours, theirs)]
     if len(parts[0]) != len(parts[1]) or not all(isinstance(part, sympy.Expr) for side in parts for part in side):
         return False
     sides = [side[0] - side[1] if len(side) == 2 else side[0] for side in parts]
