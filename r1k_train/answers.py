@@ -108,7 +108,8 @@ class Local(HFLM):  # type: ignore[misc]
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
         own = self.model.generation_config
-        self.model.generation_config = GenerationConfig(eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id)
+        ends = {"eos_token_id": own.eos_token_id, "pad_token_id": own.pad_token_id}
+        self.model.generation_config = GenerationConfig(**ends)  # type: ignore[no-untyped-call]
         self.counted: deque[tuple[int, str]] = deque()
 
     def _model_generate(self, context: Any, *words: Any, **named: Any) -> Any:
