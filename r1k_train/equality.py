@@ -265,9 +265,21 @@ def _by_math_verify(gold: str, answer: str) -> bool:
     )
     boxes = [f"\\boxed{{{_written(text)}}}" for text in (gold, answer)]
     ours, theirs = (parse(box, [as_it_is, ExprExtractionConfig()], parsing_timeout=None) for box in boxes)
-    if verify(ours, theirs, timeout_seconds=None, allow_set_relation_comp=True):
-        return True
-    return bool(ours and theirs) and _same_at_points(ours[0], theirs[0])
+    if not ours or not theirs:
+        return False
+    if (gap := _gap(ours[0], theirs[0])) is not None:  # 2^{50} + 1 and 2^{50} are alike to more digits than it compares
+        return gap == 0
+    return bool(verify(ours, theirs, timeout_seconds=None, allow_set_relation_comp=True)) or _same_at_points(ours[0], theirs[0])
+
+
+def _gap(ours: Any, theirs: Any) -> Fraction | None:
+    """By how much two constants differ, where that is a rational number."""
+    import sympy
+
+    if not all(isinstance(side, sympy.Expr) and not side.free_symbols for side in (ours, theirs)):
+        return None
+    gap = ours - theirs
+    return Fraction(int(gap.p), int(gap.q)) if gap.is_Rational else None
 
 
 def _same_at_points(ours: Any, theirs: Any, points: int = 4) -> bool:
