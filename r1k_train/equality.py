@@ -278,7 +278,7 @@ def _gap(ours: Any, theirs: Any) -> Fraction | None:
 
     if not all(isinstance(side, sympy.Expr) and not side.free_symbols for side in (ours, theirs)):
         return None
-    gap = ours - theirs
+    gap = (ours - theirs).doit()  # parsed powers are not evaluated yet
     return Fraction(int(gap.p), int(gap.q)) if gap.is_Rational else None
 
 
@@ -309,7 +309,7 @@ def _same_at_points(ours: Any, theirs: Any, points: int = 4) -> bool:
 def _close(one: Any, other: Any) -> bool:
     """Two numbers are equal: exactly where their difference is rational, else to 12 digits."""
     try:
-        gap = one - other
+        gap = (one - other).doit()
         if gap.is_Rational:
             return bool(gap == 0)
         left, right, apart = (complex(number.evalf(20)) for number in (one, other, gap))
