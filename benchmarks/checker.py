@@ -1,5 +1,6 @@
-"""How often the checker is right: `python benchmarks/checker.py [--math500 FILE] [--spellings FILE] [--wrong]`.
+"""How often the checker is right: `python benchmarks/checker.py [--math500 FILE] [--spellings FILE ...] [--wrong]`.
 
+The spellings are those of tests/spellings, where a README says when each file was written and what it was used for.
 Beside it stand math-verify alone and string equality as lm-eval's `hendrycks_math500` has it. FILE is MATH-500 as JSON
 lines with `solution` and `answer`: each solution is a response and each answer the gold; then each solution meets golds
 of other problems whose value differs from its own.
@@ -20,7 +21,7 @@ from math_verify import parse, verify
 from r1k_train.checker import Checker
 from r1k_train.reading import final_answer
 
-SPELLINGS = Path(__file__).parents[1] / "tests" / "spellings.jsonl"
+SPELLINGS = sorted((Path(__file__).parents[1] / "tests" / "spellings").glob("*.jsonl"))
 Judge = Callable[[str, str], bool]
 
 
@@ -90,7 +91,7 @@ def _same_value(one: str, other: str) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--math500", type=Path, metavar="FILE")
-    parser.add_argument("--spellings", type=Path, metavar="FILE", default=SPELLINGS)
+    parser.add_argument("--spellings", type=Path, metavar="FILE", nargs="+", default=SPELLINGS)
     parser.add_argument("--wrong", action="store_true", help="list what the checker gets wrong")
     given = parser.parse_args()
     with Checker() as checker:
@@ -99,7 +100,8 @@ def main() -> int:
             "math-verify": math_verify_alone,
             "string equality": string_equality,
         }
-        spellings(given.spellings, judges, given.wrong)
+        for file in given.spellings:
+            spellings(file, judges, given.wrong)
         if given.math500:
             math500(given.math500, judges, given.wrong)
     return 0

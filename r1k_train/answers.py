@@ -18,6 +18,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.openai_completions import LocalChatCompletion
+from transformers import GenerationConfig
 
 
 class Kept(NamedTuple):
@@ -98,10 +99,17 @@ def _told(choice: dict[str, Any], reply: dict[str, Any]) -> Told:
 
 
 class Local(HFLM):  # type: ignore[misc]
-    """lm-eval's `hf` that remembers how many tokens each row of a batch took, and whether it ended by itself."""
+    """lm-eval's `hf` that remembers how many tokens each row of a batch took, and whether it ended by itself.
+
+    Of the model's own generation settings only its end stays: vLLM under lm-eval applies none of them either, and Qwen2.5's
+    repetition penalty of 1.05 would make another model of it.
+    """
 
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
+        own = self.model.generation_config
+        ends = {"eos_token_id": own.eos_token_id, "pad_token_id": own.pad_token_id}
+        self.model.generation_config = GenerationConfig(**ends)  # type: ignore[no-untyped-call]
         self.counted: deque[tuple[int, str]] = deque()
 
     def _model_generate(self, context: Any, *words: Any, **named: Any) -> Any:

@@ -3,7 +3,8 @@
 The folder that it writes, which is what `report` reads:
 
 - `evaluation.json`: `format` 1; `model` (what was evaluated and what its run folder says of it: `base`, `size`, `steps`);
-  `settings` (everything that decides a number); `versions`; `tasks`: name -> `rows`, `samples`, `accuracy`, `maj`, `pass`,
+  `settings` (everything that decides a number); `versions`; `data`: task -> the Hub's `dataset` and `revision` (a commit),
+  or `file` and `sha256`, and `rows_sha256` of what was asked; `tasks`: name -> `rows`, `samples`, `accuracy`, `maj`, `pass`,
   `unreadable`, `unfinished`, `truncated`, `tokens` (mean per response); `judge` where one was asked.
 - `samples/TASK.jsonl`: a line per row: `id`, `gold`, and `responses`, each with `text`, `answer` (null: unreadable),
   `correct`, `finished`, `group`, `tokens`, `finish`, and `judged` where a judge was asked.
@@ -12,15 +13,19 @@ The folder that it writes, which is what `report` reads:
 """
 
 import argparse
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
-import re
+import socket
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from r1k_train.lineage import LineageError, lineage
 
 TASKS = ("r1k_aime24", "r1k_math500", "r1k_gpqa_diamond")
 BANK = ("r1k_bank_forward", "r1k_bank_reverse")
@@ -78,9 +83,9 @@ def main(words: list[str]) -> int:
     given = make_parser().parse_args(words)
     try:
         evaluate(given)
-    except EvalError as error:
+    except (EvalError, LineageError) as error:
         print(f"r1k_train eval: {error}", file=sys.stderr)
-        return error.status
+        return error.status if isinstance(error, EvalError) else 2
     return 0
 
 
@@ -92,20 +97,20 @@ def evaluate(given: argparse.Namespace) -> None:
     os.environ["R1K_REASONING_END"] = given.reasoning_end
     given.out.mkdir(parents=True, exist_ok=True)
     same_settings(given.out, settings)
-    record = {"format": 1, "model": model_facts(given.model, given.run), "settings": settings, "versions": versions()}
+    record = {"format": 1, "model": lineage(given.model, given.run), "settings": settings, "versions": versions()}
     rows = answered(given, tasks)
-    judged = None
-    if given.judge:
-        judged = ask_judge(given, rows)
+    judged = {"judge": ask_judge(given, rows)} if given.judge else {}
     (given.out / "samples").mkdir(exist_ok=True)
     for task, items in rows.items():
         lines = ({key: value for key, value in item.items() if key != "prompt"} for item in items)
         write(given.out / "samples" / f"{task}.jsonl", "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines))
     results = {task: totals(items) for task, items in rows.items()}
-    write(
-        given.out / "evaluation.json",
-        json.dumps(record | {"tasks": results} | ({"judge": judged} if judged else {}), indent=2) + "\n",
-    )
+    data = {task: asked(task, items) for task, items in rows.items()}
+    file = given.out / "evaluation.json"
+    earlier = json.loads(file.read_text()) if file.exists() else {}  # of other tasks, under the same settings
+    both = {"data": earlier.get("data", {}) | data, "tasks": earlier.get("tasks", {}) | results}
+    judge = {"judge": earlier["judge"]} if "judge" in earlier else {}
+    write(file, json.dumps(record | both | judge | judged, indent=2) + "\n")
     show(results, given.out)
 
 
@@ -131,11 +136,20 @@ def settings_of(given: argparse.Namespace, tasks: list[str]) -> dict[str, Any]:
     backend = "chat" if given.base_url else given.backend
     batch = {"batch_size": given.batch_size} if backend == "hf" else {}
     files = dict(file.partition("=")[::2] for file in given.file)
-    return {"backend": backend, "tasks": tasks, "files": files} | batch | settings
+    weights = {} if given.base_url else {"weights": weights_of(given.model)}
+    return {"backend": backend, "tasks": tasks, "files": files} | batch | weights | settings
+
+
+def weights_of(model: str) -> str | None:
+    """What tells a local model from another one trained into the same folder: names, sizes and times of its files."""
+    kinds = (".safetensors", ".bin", "config.json")
+    files = sorted(file for file in Path(model).glob("*") if file.name.endswith(kinds)) if Path(model).is_dir() else []
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16] if facts else None
 
 
 def same_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Refuse to mix: the folder's settings are these, or it has none yet. More tasks may be added."""
+    """Refuse to mix: the folder's settings are these, or it has none yet. Other tasks come to those that it has."""
     file = out / "settings.json"
     if file.exists():
         old = json.loads(file.read_text())
@@ -157,6 +171,14 @@ def place_files(files: list[str]) -> None:
         os.environ[task.upper()] = str(Path(file).resolve())
 
 
+def asked(task: str, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Which rows were evaluated: whence they came, how many, and the SHA-256 of their ids and golds in order."""
+    from r1k_train.tasks.functions import origin
+
+    content = "".join(f"{item['id']} {item['gold']}\n" for item in items)
+    return origin(task) | {"rows": len(items), "rows_sha256": hashlib.sha256(content.encode()).hexdigest()}
+
+
 def versions() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name.replace("-", "_"))}
     return {"python": sys.version.split()[0]} | found
@@ -167,55 +189,6 @@ def write(file: Path, text: str) -> None:
     beside = file.with_name(f"{file.name}.new")
     beside.write_text(text)
     beside.replace(file)
-
-
-# -- what the run folder says -------------------------------------------------------------------------------------------
-
-
-def model_facts(model: str, run: Path | None = None) -> dict[str, Any]:
-    """What was evaluated: `base` model, its `size`, and the `steps` that made it from that, oldest first.
-
-    A step is the record of a run: `run.json` (and `recipe.yaml` beside it) in the model's folder or the one above, or `run`.
-    The model that it started from may be such a folder itself, and then is the step before.
-    """
-    steps: list[dict[str, Any]] = []
-    seen: set[Path] = set()
-    base, file = model, run or _record(model)
-    while file and file.resolve() not in seen:
-        seen.add(file.resolve())
-        step = _step(file)
-        steps.insert(0, step)
-        started = step["base_model"]
-        beside = file.parent / (started or "")
-        base = str(beside) if started and not Path(started).is_dir() and beside.is_dir() else started or base
-        file = _record(base)
-    adapter = Path(base) / "adapter_config.json"
-    if adapter.is_file():  # one that no run.json explains
-        base = json.loads(adapter.read_text()).get("base_model_name_or_path") or base
-    size = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z])", base.rstrip("/").rsplit("/", 1)[-1])
-    return {"name": model, "base": base, "size": f"{size[1]}B" if size else None, "steps": steps}
-
-
-def _record(model: str) -> Path | None:
-    """The record of the run that made a local model."""
-    places = (Path(model), Path(model).parent) if Path(model).is_dir() else ()
-    return next((place / "run.json" for place in places if (place / "run.json").is_file()), None)
-
-
-def _step(file: Path) -> dict[str, Any]:
-    """`method`, `dataset_config` and `base_model` of a run. Preference rows mean dpo where the record names no method."""
-    import yaml
-
-    try:
-        said = json.loads(file.read_text())
-        beside = file.with_name("recipe.yaml")
-        recipe = yaml.safe_load(beside.read_text()) if beside.is_file() else {}
-        config = said.get("dataset_config") or (said.get("dataset") or {}).get("config") or recipe.get("dataset_config")
-        bases = (said.get("base_model"), recipe.get("adapter"), recipe.get("model_name_or_path"))
-        method = said.get("method") or ("dpo" if (config or "").startswith("preference") else "sft")
-    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
-        raise EvalError(f"{file} is not a run's record ({error}): name another with --run") from error
-    return {"method": method, "dataset_config": config, "base_model": next((base for base in bases if base), None)}
 
 
 # -- answers -------------------------------------------------------------------------------------------------------------
@@ -233,6 +206,8 @@ def answered(given: argparse.Namespace, tasks: list[str]) -> dict[str, list[dict
         from r1k_train.tasks.functions import DataMissing
     except ModuleNotFoundError as error:
         raise EvalError(f"{error.name} is not installed: pip install 'r1k[train,eval]'") from error
+    if given.base_url:
+        reach(given.base_url)
     answers = Answers(given.out / "answers.sqlite")
     try:
         model = Resumable(
@@ -254,10 +229,25 @@ def answered(given: argparse.Namespace, tasks: list[str]) -> dict[str, list[dict
     except DataMissing as error:
         raise EvalError(str(error)) from error
     except (ClientError, TimeoutError) as error:
-        reason = f"the server at {given.base_url} does not answer ({error or type(error).__name__})"
-        raise EvalError(f"{reason}. Answers so far are kept: the same command asks for the rest", 7) from error
+        raise unanswered(given.base_url, error) from error
     finally:
         answers.close()
+
+
+def reach(base_url: str) -> None:
+    """Say at once that nothing listens there, before tasks are loaded and requests are tried again."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EvalError(f"--base-url {base_url}: say it as http://127.0.0.1:8000/v1")
+    try:
+        socket.create_connection((parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]), 30).close()
+    except OSError as error:
+        raise unanswered(base_url, error) from error
+
+
+def unanswered(base_url: str, error: Exception) -> EvalError:
+    reason = f"the server at {base_url} does not answer ({error or type(error).__name__})"
+    return EvalError(f"{reason}. Answers so far are kept: the same command asks for the rest", 7)
 
 
 def generation(given: argparse.Namespace) -> dict[str, Any]:
@@ -339,25 +329,18 @@ def ask_judge(given: argparse.Namespace, rows: dict[str, list[dict[str, Any]]]) 
     from r1k_train.reading import split
 
     asked = [(task, item, response) for task, items in rows.items() for item in items for response in item["responses"]]
-    stated = [(task, item, response, split(response["text"], given.reasoning_end).answer) for task, item, response in asked]
-    s1_gpqa = given.s1_compatible  # s1's fork reads the letter by itself and takes an unreadable one for "A"
-    cases = [
-        (response, Case(item["prompt"], item["gold"], answer))
-        for task, item, response, answer in stated
-        if answer and not (s1_gpqa and task == "r1k_gpqa_diamond")
-    ]
-    for task, item, response, _ in stated:
-        lettered = s1_gpqa and task == "r1k_gpqa_diamond"
-        response["judged"] = (response["answer"] or "A") == item["gold"] if lettered else False
+    cases = []
+    for task, item, response in asked:
+        response["judged"] = False
+        if given.s1_compatible and task == "r1k_gpqa_diamond":  # s1's fork reads the letter itself, an unreadable one as "A"
+            response["judged"] = (response["answer"] or "A") == item["gold"]
+        elif answer := split(response["text"], given.reasoning_end).answer:
+            cases.append((response, Case(item["prompt"], item["gold"], answer)))
     try:
         verdicts = judge(
-            [case for _, case in cases],
-            given.out / "judge.sqlite",
-            given.judge,
-            given.judge_base_url,
-            given.concurrency,
-            given.s1_compatible,
-        )
+            [case for _, case in cases], given.out / "judge.sqlite", given.judge, given.judge_base_url,
+            given.concurrency, given.s1_compatible,
+        )  # fmt: skip
     except JudgeError as error:
         raise EvalError(f"{error}. Type the same command again to go on", 7) from error
     for (response, _), verdict in zip(cases, verdicts, strict=True):

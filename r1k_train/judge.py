@@ -189,8 +189,7 @@ async def _ask(
             retry=retry_if_exception_type((_Transient, aiohttp.ClientConnectionError, TimeoutError)),
         )  # fmt: skip
         try:
-            async with slots:
-                reply, model = await retrying(_post, session, url, body)
+            reply, model = await retrying(_post, slots, session, url, body)
         except (_Transient, aiohttp.ClientError, TimeoutError) as error:
             raise JudgeError(
                 f"the judge at {url} does not answer ({error or type(error).__name__}): verdicts so far are kept"
@@ -201,8 +200,8 @@ async def _ask(
     raise JudgeError(f"the judge {body['model']} gave no verdict, twice: {reply[:200]!r}")
 
 
-async def _post(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> tuple[str, str]:
-    async with session.post(url, json=body) as response:
+async def _post(slots: asyncio.Semaphore, session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> tuple[str, str]:
+    async with slots, session.post(url, json=body) as response:  # the slot is free while a retry waits
         text = await response.text()
         if response.status in (408, 409, 429) or response.status >= 500:
             after = response.headers.get("Retry-After", "")

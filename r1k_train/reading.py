@@ -155,19 +155,25 @@ def final_answer(answer: str) -> str | None:
 _WRAP = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mathsf|bf|rm|textrm|textit)\b\s*|[{}$*`]|\\[,;! ()\[\]]")
 
 
+_CHOSEN = re.compile(
+    r"""(?:(?i:option|choice|answer)\s*:?\s*)?
+        (?: \(\s*([A-Da-d])\s*\) | \[\s*([A-D])\s*\]
+          | ([A-D])(?=\s*(?:[).:,;]|$|-\s|—|–|\n))
+          | ([a-d])(?=\s*(?:[).:]\s|\)?\.?$)) )""",
+    re.VERBOSE,
+)
+_ANOTHER = re.compile(r"(?:\bor\b|\band\b|/|,)\s*\(?([A-D])\)?(?=\W|$)")
+
+
 def _letter(text: str) -> str | None:
-    """The letter that a short text is or begins with: C, (C), C), C. five metres, Option C."""
+    """The letter that a short text is or begins with: C, (C), C), C. five metres, Option C. "A or B" is no answer."""
     bare = _WRAP.sub("", text).strip()
-    found = re.match(
-        r"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*([A-Da-d])\s*\)|\[\s*([A-D])\s*\]|([A-D])(?=\s*(?:[).:,;]|$|-\s|—|–|\n))|([a-d])(?=\s*(?:[).:]\s|\)?\.?$)))",
-        bare,
-        re.IGNORECASE if re.match("option|choice|answer", bare, re.IGNORECASE) else 0,
-    )
+    found = _CHOSEN.match(bare)
     if not found:
         return None
     letter = next(group for group in found.groups() if group).upper()
-    others = set(re.findall(r"(?:\bor\b|\band\b|/|,)\s*\(?([A-D])\)?(?=\W|$)", bare[found.end(found.lastindex or 0) :]))
-    return None if others - {letter} else letter  # "A or B" is no answer
+    others = set(_ANOTHER.findall(bare[found.end(found.lastindex or 0) :]))
+    return None if others - {letter} else letter
 
 
 def choice(answer: str, choices: Sequence[str] = ()) -> str | None:

@@ -8,17 +8,15 @@ Without `--out` the report is printed as Markdown. With it DIR gets `report.md`,
 """
 
 import argparse
-import base64
 import csv
-import html
 import io
-import json
 import sys
 from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from r1k_train.evaluations import Evaluation, ReportError, named_apart, read
 from r1k_train.intervals import (
     Interval,
     bootstrap,
@@ -30,6 +28,7 @@ from r1k_train.intervals import (
     two_proportions,
     wilson,
 )  # fmt: skip
+from r1k_train.layout import Section, latex, markdown, page
 from r1k_train.paper import (
     BENCHMARKS,
     MARKED_FALLS,
@@ -39,7 +38,6 @@ from r1k_train.paper import (
     Cell,
     averages_off,
     impossible,
-    placed,
     repeated,
 )
 
@@ -48,70 +46,6 @@ COLUMNS = (
     "rows", "measured", "measured_low", "measured_high", "difference", "difference_low", "difference_high", "maj", "pass",
     "unreadable", "truncated", "tokens",
 )  # fmt: skip
-
-
-class ReportError(ValueError):
-    """A folder that is not an evaluation."""
-
-
-class Evaluation(NamedTuple):
-    """An evaluation's folder as read."""
-
-    name: str
-    scorer: str
-    cells: list[Cell]
-    why_none: str
-    tasks: dict[str, dict[str, Any]]
-    """Benchmark -> the figures of `evaluation.json`."""
-    rows: dict[str, dict[str, float]]
-    """Benchmark -> row id -> share of its responses that are right."""
-
-    def accuracy(self, benchmark: str) -> Interval | None:
-        rows = self.rows.get(benchmark)
-        return wilson(sum(rows.values()) / len(rows), len(rows)) if rows else None
-
-    def average(self) -> Interval | None:
-        parts = [part for part in map(self.accuracy, BENCHMARKS) if part]
-        return combined(parts, [1 / 3] * 3) if len(parts) == len(BENCHMARKS) else None
-
-
-class Section(NamedTuple):
-    """A heading, sentences, and a table."""
-
-    title: str
-    sentences: list[str]
-    header: list[str]
-    rows: list[list[str]]
-
-
-# -- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read(folder: Path, scorer: str) -> Evaluation:
-    """One evaluation; ReportError where the folder holds none, or no judge's verdicts when those are wanted."""
-    try:
-        said = json.loads((folder / "evaluation.json").read_text())
-        tasks = {task.removeprefix("r1k_"): figures for task, figures in said["tasks"].items()}
-        steps = [(step["method"], step["dataset_config"]) for step in said["model"]["steps"]]
-        cells, why = placed(said["model"]["size"], steps)
-        rows = {name: _rows(folder / "samples" / f"r1k_{name}.jsonl", scorer) for name in tasks}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ReportError(f"{folder} is not an evaluation ({reason}): python -m r1k_train eval MODEL --out {folder}") from error
-    label = scorer if scorer == "math-verify" else f"judge {said['judge']['model']}, {said['judge']['mode']}"
-    return Evaluation(folder.name, label, cells, why, tasks, rows)
-
-
-def _rows(file: Path, scorer: str) -> dict[str, float]:
-    field = "correct" if scorer == "math-verify" else "judged"
-    shares = {}
-    with file.open() as lines:
-        for line in lines:
-            item = json.loads(line)
-            if field not in item["responses"][0]:
-                raise ValueError("no judge was asked: eval --judge gpt-4o-mini")
-            shares[item["id"]] = sum(response[field] for response in item["responses"]) / len(item["responses"])
-    return shares
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -129,6 +63,12 @@ def measured(evaluation: Evaluation, benchmark: str) -> Interval | None:
     return evaluation.average() if benchmark == "average" else evaluation.accuracy(benchmark)
 
 
+def partly(evaluation: Evaluation, benchmark: str) -> str:
+    """Such as 10 of 500 where not all of a benchmark's problems were asked, else nothing."""
+    rows, whole = len(evaluation.rows.get(benchmark, ())), BENCHMARKS.get(benchmark)
+    return f"{rows} of {whole}" if whole and rows not in (0, whole) else ""
+
+
 def difference(one: Interval, other: Interval) -> Interval:
     """One minus the other, of independent samples."""
     return combined([one, other], [1, -1])
@@ -139,6 +79,11 @@ def percent(part: Interval | None, sign: str = "") -> str:
         return ""
     value = round(100 * part.value, 1) + 0.0  # no -0.0
     return f"{value:{sign}.1f} [{100 * part.low:{sign}.1f}, {100 * part.high:{sign}.1f}]"
+
+
+def chance(p: float) -> str:
+    """A p-value."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 # -- sections ---------------------------------------------------------------------------------------------------------
@@ -161,7 +106,9 @@ def tables(evaluations: list[Evaluation], measure: bool = True) -> list[Section]
                 rows.append(["", "", "measured", *[""] * len(names)])
             for one in ours:
                 parts = [measured(one, name) for name in names]
-                rows.append(["", "", f"measured ({one.name})", *map(percent, parts)])
+                of = [f", {some}" if (some := partly(one, name)) else "" for name in names]
+                said = [percent(part) + some for part, some in zip(parts, of, strict=True)]
+                rows.append(["", "", f"measured ({one.name})", *said])
                 changes = [part and difference(part, other) for part, other in zip(parts, theirs, strict=True)]
                 rows.append(["", "", "difference", *(percent(change, "+") for change in changes)])
         sections.append(Section(f"Table {number}: {title}", [], header, rows))
@@ -171,38 +118,20 @@ def tables(evaluations: list[Evaluation], measure: bool = True) -> list[Section]
 def health(evaluations: list[Evaluation]) -> Section:
     """What an accuracy hides: unreadable and truncated answers, their length, and the k responses' other figures."""
     header = [
-        "evaluation",
-        "benchmark",
-        "rows",
-        "k",
-        "accuracy (avg@k)",
-        "maj@k",
-        "pass@k",
-        "unreadable",
-        "truncated",
+        "evaluation", "benchmark", "rows", "k", "accuracy (avg@k)", "maj@k", "pass@k", "unreadable, %", "truncated, %",
         "tokens per answer",
-    ]
+    ]  # fmt: skip
     rows = []
     for one in evaluations:
         for name, figures in one.tasks.items():
-            part, count = one.accuracy(name), figures["rows"]
-            partly = count != BENCHMARKS.get(name, count)
             several = [f"{100 * figures[key]:.1f}" if figures["samples"] > 1 else "" for key in ("maj", "pass")]
             tokens = "" if figures["tokens"] is None else f"{figures['tokens']:,.0f}"
             shares = [f"{100 * figures[key]:.1f}" for key in ("unreadable", "truncated")]
-            rows.append(
-                [
-                    one.name,
-                    TITLES.get(name, name),
-                    f"{count} of {BENCHMARKS[name]}" if partly else str(count),
-                    str(figures["samples"]),
-                    percent(part),
-                    *several,
-                    *shares,
-                    tokens,
-                ]
-            )
+            asked = [partly(one, name) or str(figures["rows"]), str(figures["samples"])]
+            rows.append([one.name, TITLES.get(name, name), *asked, percent(one.accuracy(name)), *several, *shares, tokens])
     sentences = [f"Scored by {scorer}." for scorer in sorted({one.scorer for one in evaluations})]
+    data = ((TITLES.get(name, name), said) for one in evaluations for name, said in one.data.items() if said)
+    sentences += [f"{title}: {said}." for title, said in sorted(set(data))]
     sentences += [f"{one.name} fills no cell: {one.why_none}." for one in evaluations if not one.cells]
     return Section("Evaluations", sentences, header, rows)
 
@@ -210,16 +139,9 @@ def health(evaluations: list[Evaluation]) -> Section:
 def pairs(evaluations: list[Evaluation]) -> Section:
     """Every two evaluations on the rows that both answered."""
     header = [
-        "first",
-        "second",
-        "benchmark",
-        "rows",
-        "only first right",
-        "only second right",
-        "first - second",
-        "p",
+        "first", "second", "benchmark", "rows", "only first right", "only second right", "first - second", "p",
         "smallest difference shown",
-    ]
+    ]  # fmt: skip
     rows = []
     for one, other in combinations(evaluations, 2):
         differences = []
@@ -231,20 +153,8 @@ def pairs(evaluations: list[Evaluation]) -> Section:
             differences += [changes] if name in BENCHMARKS else []
             rows.append([one.name, other.name, TITLES.get(name, name), *_paired(changes)])
         if len(differences) == len(BENCHMARKS):
-            average = bootstrap(differences)
-            rows.append(
-                [
-                    one.name,
-                    other.name,
-                    "average",
-                    str(sum(map(len, differences))),
-                    "",
-                    "",
-                    percent(average, "+"),
-                    f"{sign_flips(differences):.3f}",
-                    "",
-                ]
-            )
+            count, average = str(sum(map(len, differences))), percent(bootstrap(differences), "+")
+            rows.append([one.name, other.name, "average", count, "", "", average, chance(sign_flips(differences)), ""])
     sentences = [
         "Both answered the same problems. p: McNemar's exact test where each row has one response, else random sign flips.",
         "Intervals are by bootstrap over problems. There is no correction for the number of comparisons.",
@@ -259,7 +169,7 @@ def _paired(changes: list[float]) -> list[str]:
     p = mcnemar(first, second) if single else sign_flips([changes])
     spread = sum(change * change for change in changes) / len(changes)
     shown = f"{100 * smallest_paired_difference(spread, len(changes)):.1f}" if spread else ""
-    return [str(len(changes)), str(first), str(second), percent(bootstrap([changes]), "+"), f"{p:.3f}", shown]
+    return [str(len(changes)), str(first), str(second), percent(bootstrap([changes]), "+"), chance(p), shown]
 
 
 def detectable() -> Section:
@@ -320,77 +230,7 @@ def oddities() -> Section:
     return Section("Oddities of the published tables", [], ["where", "what", "why"], rows)
 
 
-# -- formats ----------------------------------------------------------------------------------------------------------
-
-
-def markdown(sections: list[Section]) -> str:
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    parts = []
-    for section in sections:
-        table = [line(section.header), "|" + "---|" * len(section.header), *map(line, section.rows)] if section.rows else []
-        parts.append("\n\n".join([f"## {section.title}", *section.sentences, *(["\n".join(table)] if table else [])]))
-    return "\n\n".join(parts) + "\n"
-
-
-_LATEX = str.maketrans(
-    {sign: f"\\{sign}" for sign in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
-)
-
-
-def latex(sections: list[Section]) -> str:
-    """A `table` for each section, to \\input; needs booktabs."""
-    parts = []
-    for section in (section for section in sections if section.rows):
-        body = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in (section.header, *section.rows)]
-        tabular = [
-            r"\begin{tabular}{" + "l" * len(section.header) + "}",
-            r"\toprule",
-            body[0],
-            r"\midrule",
-            *body[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-        caption = " ".join([section.title + ".", *section.sentences]).translate(_LATEX)
-        parts.append("\n".join([r"\begin{table}", r"\centering\small", *tabular, rf"\caption{{{caption}}}", r"\end{table}"]))
-    return "\n\n".join(parts) + "\n"
-
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1c2733; max-width: 76rem; margin: 2rem auto; padding: 0 1.2rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem }
-table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
-th, td { padding: .28rem .7rem; text-align: left; white-space: nowrap } th { border-bottom: 2px solid #46586b }
-td { border-bottom: 1px solid #e3e8ed }
-tr.measured td { background: #eef5fb } tr.difference td { background: #eef5fb; color: #46586b }
-p { max-width: 60rem } img { max-width: 100%; height: auto }
-"""
-
-
-def page(sections: list[Section], picture: bytes) -> str:
-    """One HTML file that needs no other; what evaluations are called is escaped."""
-    parts = []
-    for section in sections:
-        sentences = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in section.sentences)
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in section.header)
-        body = "".join(
-            f'<tr class="{_kind(row)}">' + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in section.rows
-        )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if section.rows else ""
-        parts.append(f"<h2>{html.escape(section.title)}</h2>{sentences}{table}")
-    alt = "published and measured accuracies with their intervals"
-    image = f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
-    title = "r1k: measured beside published"
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    return f"{head}<h1>{title}</h1>{image}{''.join(parts)}</html>\n"
-
-
-def _kind(row: list[str]) -> str:
-    return next((kind for kind in ("measured", "difference") if len(row) > 2 and row[2].startswith(kind)), "")
+# -- picture and long form -----------------------------------------------------------------------------------------------
 
 
 def plot(evaluations: list[Evaluation]) -> bytes:
@@ -502,7 +342,7 @@ def main(words: list[str]) -> int:
         print("r1k_train report: name folders that eval wrote, or --published", file=sys.stderr)
         return 2
     try:
-        evaluations = _named_apart([read(folder.resolve(), given.scorer) for folder in given.results])
+        evaluations = named_apart([read(folder.resolve(), given.scorer) for folder in given.results])
     except ReportError as error:
         print(f"r1k_train report: {error}", file=sys.stderr)
         return 2
@@ -520,12 +360,3 @@ def main(words: list[str]) -> int:
     (given.out / "report.html").write_text(page(sections, plot(evaluations)))
     print(f"written: {given.out}/report.html, .md, .csv, .tex")
     return 0
-
-
-def _named_apart(evaluations: list[Evaluation]) -> list[Evaluation]:
-    """Folders of one name get a number."""
-    names = [one.name for one in evaluations]
-    return [
-        one if names.count(one.name) == 1 else one._replace(name=f"{one.name} ({number})")
-        for number, one in enumerate(evaluations, 1)
-    ]

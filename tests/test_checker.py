@@ -10,9 +10,12 @@ import pytest
 
 pytest.importorskip("math_verify", reason="pip install '.[eval]'")
 
-from r1k_train.checker import LONGEST, Checker, first_equal, majority, same_text
+from r1k_train.checker import LONGEST, Checker, first_equal, majority
+from r1k_train.spelling import same_text
 
-SPELLINGS = [json.loads(line) for line in (Path(__file__).parent / "spellings.jsonl").read_text().splitlines()]
+FILES = {file.stem: file for file in sorted((Path(__file__).parent / "spellings").glob("*.jsonl"))}
+ROWS = {name: [json.loads(line) for line in file.read_text().splitlines()] for name, file in FILES.items()}
+SPELLINGS = [row for rows in ROWS.values() for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +29,14 @@ def wrong(rows: list[dict[str, Any]], checker: Checker) -> list[dict[str, Any]]:
 
 
 def test_the_spellings_are_many_and_diverse() -> None:
-    assert len(SPELLINGS) >= 300
+    assert len({(row["gold"], row["answer"]) for row in SPELLINGS}) == len(SPELLINGS) >= 300
     assert len({row["kind"] for row in SPELLINGS}) >= 30
-    assert 200 < sum(row["equal"] for row in SPELLINGS) < len(SPELLINGS) - 200
+    assert all(0.4 < sum(row["equal"] for row in rows) / len(rows) < 0.6 for rows in ROWS.values())
+    assert {f"{name}.jsonl" for name in ROWS} <= set((Path(__file__).parent / "spellings" / "README.md").read_text().split("`"))
 
 
-def test_every_fourth_spelling(checker: Checker) -> None:
-    few = SPELLINGS[::4]
+def test_every_eighth_spelling(checker: Checker) -> None:
+    few = SPELLINGS[::8]
     assert len(wrong(few, checker)) <= 0.03 * len(few)
 
 
@@ -43,16 +47,17 @@ def test_a_gold_equals_itself(checker: Checker) -> None:
 
 
 @pytest.mark.slow
-def test_all_spellings_and_never_below_math_verify_alone(checker: Checker) -> None:
+@pytest.mark.parametrize("name", ROWS)
+def test_all_spellings_and_never_below_math_verify_alone(name: str, checker: Checker) -> None:
     from math_verify import parse, verify
 
     def alone(row: dict[str, str]) -> bool:
         sides = (parse(f"\\boxed{{{row[side]}}}", parsing_timeout=None) for side in ("gold", "answer"))
         return bool(verify(*sides, timeout_seconds=None))
 
-    ours = wrong(SPELLINGS, checker)
-    assert len(ours) <= 0.03 * len(SPELLINGS), ours
-    assert len(ours) <= sum(alone(row) != row["equal"] for row in SPELLINGS)
+    ours = wrong(ROWS[name], checker)
+    assert len(ours) <= 0.03 * len(ROWS[name]), ours
+    assert len(ours) <= sum(alone(row) != row["equal"] for row in ROWS[name])
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,11 @@ def test_text_is_data(checker: Checker) -> None:
         assert checker.compare("7", text) != "equal"
     assert checker.compare("7", "7" * (LONGEST + 1)) == "unreadable"
     assert checker.compare("7", "") == "unreadable"
+
+
+@pytest.mark.parametrize("part", [r"\text{m}^2 ", "A, ", "m/", "1,000,", r"[1,2) \cup ", "one hundred and ", r"\text{"])
+def test_long_repetitions_are_read_in_time(part: str, checker: Checker) -> None:
+    assert checker.compare("7", "5 " + part * 40 + "!") == "different"  # not given up as unreadable
 
 
 def test_unreadable_is_not_different(checker: Checker) -> None:

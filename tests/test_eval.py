@@ -19,7 +19,8 @@ import pytest
 pytest.importorskip("lm_eval", reason="pip install '.[train,eval]'")
 
 from r1k_train import eval as evaluation
-from r1k_train.eval import EvalError, model_facts, task_names
+from r1k_train.eval import task_names
+from r1k_train.lineage import LineageError, lineage
 from r1k_train.tasks import BANK
 from tests.tiny_model import make_tiny, record
 
@@ -122,11 +123,27 @@ def test_it_scores_what_a_direct_count_says(model: Path, bank: list[str], tmp_pa
         assert figures["rows"] == 2
         assert figures["accuracy"] == directly_right(model, rows) / 2
     assert 0 < said["tasks"]["r1k_bank_forward"]["accuracy"] < 1
+    assert said["data"]["r1k_bank_forward"]["rows"] == 2
+    assert said["data"]["r1k_bank_forward"]["file"] == "few.jsonl"
     assert said["model"]["size"] == "0.1B"
     assert said["model"]["steps"] == [{"method": "sft", "dataset_config": "reverse", "base_model": "Qwen/Tiny-0.1B"}]
     first = samples(tmp_path / "out", "r1k_bank_forward")[0]["responses"][0]
     assert first["finish"] == "stop"
     assert first["tokens"] == len(first["text"].encode()) + 1  # a byte a token, and the end
+
+
+def test_the_models_own_penalties_are_left_out(model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from r1k_train.answers import Local
+
+    shutil.copytree(model, tmp_path / "m")
+    own = json.loads((tmp_path / "m" / "generation_config.json").read_text())
+    (tmp_path / "m" / "generation_config.json").write_text(json.dumps(own | {"repetition_penalty": 1.05, "top_k": 20}))
+    settings = Local(pretrained=str(tmp_path / "m"), device="cpu").model.generation_config
+    assert settings.repetition_penalty in (None, 1.0)
+    assert settings.top_k != 20
+    assert settings.eos_token_id == own["eos_token_id"]
 
 
 def test_truncated_answers_are_counted(model: Path, bank: list[str], tmp_path: Path) -> None:
@@ -158,26 +175,19 @@ def test_same_seed_same_numbers_and_nothing_is_asked_twice(model: Path, bank: li
         assert samples(tmp_path / "one", task) == samples(tmp_path / "two", task)
 
 
-def test_other_settings_are_refused(model: Path, bank: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(
-        model,
-        "--out",
-        tmp_path / "out",
-        "--tasks",
-        "r1k_bank_forward",
-        "--max-new-tokens",
-        "4",
-        "--limit",
-        "1",
-        *bank,
-        "--device",
-        "cpu",
-    )
-    assert (
-        run(model, "--out", tmp_path / "out", "--tasks", "r1k_bank_forward", "--max-new-tokens", "5", "--limit", "1", *bank)
-        == 2
-    )
+def test_other_tasks_join_and_other_settings_are_refused(
+    model: Path, bank: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [model, "--out", tmp_path / "out", *bank, "--device", "cpu", "--limit", "1"]
+    for direction in ("forward", "reverse"):
+        assert run(*words, "--tasks", f"r1k_bank_{direction}", "--max-new-tokens", "4") == 0
+    assert list(read(tmp_path / "out")["tasks"]) == list(read(tmp_path / "out")["data"])
+    assert list(read(tmp_path / "out")["tasks"]) == ["r1k_bank_forward", "r1k_bank_reverse"]
+    assert run(*words, "--tasks", "r1k_bank_forward", "--max-new-tokens", "5") == 2
     assert "max_new_tokens 4 -> 5" in capsys.readouterr().err
+    (model / "model.safetensors").touch()  # as if it had been trained again
+    assert run(*words, "--tasks", "r1k_bank_forward", "--max-new-tokens", "4") == 2
+    assert "other settings (weights " in capsys.readouterr().err
 
 
 # -- a server ---------------------------------------------------------------------------------------------------------
@@ -213,13 +223,21 @@ def server(model: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def test_through_a_server(model: Path, server: str, bank: list[str], tmp_path: Path) -> None:
-    assert run(model, "--base-url", server, "--out", tmp_path / "served", *QUICK, *bank, "--concurrency", "2") == 0
-    assert run(model, "--out", tmp_path / "local", *QUICK, *bank, "--device", "cpu") == 0
-    for task in ("r1k_bank_forward", "r1k_bank_reverse"):
-        served, local = (read(tmp_path / out)["tasks"][task] for out in ("served", "local"))
-        assert served["accuracy"] == local["accuracy"]
-    first = samples(tmp_path / "served", "r1k_bank_forward")[0]["responses"][0]
+def test_the_benchmarks_through_a_server_as_from_the_folder(model: Path, server: str, tmp_path: Path) -> None:
+    words = ["--tasks", "r1k_math500,r1k_aime24", "--max-new-tokens", "24"]
+    for name, rows in (("math500", FEW[:2]), ("aime24", FEW[2:])):
+        items = [{"problem": row["question"], "answer": row["final_answer"]} for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+        words += ["--file", f"r1k_{name}={tmp_path}/{name}.jsonl"]
+    assert run(model, "--base-url", server, "--out", tmp_path / "served", *words, "--concurrency", "2") == 0
+    assert run(model, "--out", tmp_path / "local", *words, "--device", "cpu", "--batch-size", "2") == 0
+    served, local = read(tmp_path / "served"), read(tmp_path / "local")
+    assert served["data"] == local["data"]
+    for task in ("r1k_math500", "r1k_aime24"):
+        assert served["tasks"][task]["accuracy"] == local["tasks"][task]["accuracy"] == 0.5
+        texts = [[item["responses"][0]["text"] for item in samples(tmp_path / out, task)] for out in ("served", "local")]
+        assert texts[0] == texts[1]
+    first = samples(tmp_path / "served", "r1k_math500")[0]["responses"][0]
     assert first["finish"] == "stop"
     assert first["tokens"] is not None
 
@@ -305,6 +323,9 @@ def test_an_unreachable_server_is_said(tmp_path: Path, bank: list[str], capsys: 
     words = ["m", "--base-url", url, "--out", tmp_path / "out", "--tasks", "r1k_bank_forward", "--limit", "1", *bank]
     assert run(*words) == 7
     assert f"{url} does not answer" in capsys.readouterr().err
+    words[2] = "127.0.0.1:8000"
+    assert run(*words) == 2
+    assert "say it as http://" in capsys.readouterr().err
 
 
 # -- the run folder ----------------------------------------------------------------------------------------------------
@@ -318,22 +339,22 @@ def test_a_run_after_a_run(tmp_path: Path) -> None:
     (sft / "recipe.yaml").write_text("model_name_or_path: Qwen/Qwen2.5-14B-Instruct\n")
     record(dpo, dataset={"config": "preference"})
     (dpo / "recipe.yaml").write_text(f"model_name_or_path: {sft}\nbeta: 0.6\n")
-    facts = model_facts(str(dpo / "final"))
+    facts = lineage(str(dpo / "final"))
     assert (facts["base"], facts["size"]) == ("Qwen/Qwen2.5-14B-Instruct", "14B")
     assert [(step["method"], step["dataset_config"]) for step in facts["steps"]] == [("sft", "mixed"), ("dpo", "preference")]
 
 
 def test_a_model_without_a_record(tmp_path: Path) -> None:
-    assert model_facts("Qwen/Qwen2.5-7B-Instruct") == {
+    assert lineage("Qwen/Qwen2.5-7B-Instruct") == {
         "name": "Qwen/Qwen2.5-7B-Instruct",
         "base": "Qwen/Qwen2.5-7B-Instruct",
         "size": "7B",
         "steps": [],
     }
-    assert model_facts(str(tmp_path))["size"] is None
+    assert lineage(str(tmp_path))["size"] is None
     (tmp_path / "run.json").write_text("[")
-    with pytest.raises(EvalError, match="is not a run's record"):
-        model_facts(str(tmp_path))
+    with pytest.raises(LineageError, match="is not a run's record"):
+        lineage(str(tmp_path))
 
 
 def test_what_can_not_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,7 @@ def synthetic(
         tasks[f"r1k_{name}"] = figures
     made = [{"method": method, "dataset_config": config, "base_model": None} for method, config in steps or []]
     record: dict[str, Any] = {"format": 1, "model": {"name": "m", "base": "b", "size": size, "steps": made}, "tasks": tasks}
+    record["data"] = {f"r1k_{name}": {"dataset": f"hub/{name}", "revision": "0" * 40} for name in shares}
     (folder / "evaluation.json").write_text(json.dumps(record | {"judge": {"model": "j", "mode": "s1-compatible"}}))
     return folder
 
@@ -99,15 +100,26 @@ def test_half_an_evaluation_has_no_average(tmp_path: Path, capsys: pytest.Captur
     assert [bool(cell.strip()) for cell in measured.split("|")[4:8]] == [False, True, False, False]
 
 
+def test_a_part_of_a_benchmark_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation = synthetic(tmp_path / "one", SHARES, "7B", [("sft", "reverse")])
+    file = evaluation / "samples" / "r1k_math500.jsonl"
+    file.write_text("".join(line + "\n" for line in file.read_text().splitlines()[:10]))
+    report.main([str(evaluation)])
+    [measured] = [line for line in capsys.readouterr().out.splitlines() if "measured (one)" in line]
+    assert "10 of 500" in measured.split("|")[5]
+    assert "of 30" not in measured
+
+
 def test_pairs_by_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     better = {"aime24": 0.5, "math500": 0.95, "gpqa_diamond": 0.6}
     folders = [synthetic(tmp_path / "one", better, seed=1), synthetic(tmp_path / "two", SHARES, seed=2)]
     report.main([str(folder) for folder in folders])
     printed = capsys.readouterr().out
     assert "one fills no cell: no run.json says how it was trained." in printed
+    assert f"MATH-500: hub/math500 at {'0' * 40}." in printed
     cells = {line.split(" | ")[2]: line.split(" | ") for line in printed.splitlines() if line.startswith("| one | two |")}
     assert set(cells) == {"AIME24-NoFigures", "MATH-500", "GPQA diamond", "average"}
-    assert float(cells["MATH-500"][7]) < 0.001
+    assert cells["MATH-500"][7] == "< 0.001"
     shares = [
         [
             json.loads(line)["responses"][0]["correct"]
@@ -116,7 +128,7 @@ def test_pairs_by_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         for folder in folders
     ]
     assert int(cells["MATH-500"][4]) == sum(one and not other for one, other in zip(*shares, strict=True))
-    assert float(cells["average"][7].strip(" |")) < 0.01
+    assert float(cells["average"][7].strip(" |").removeprefix("< ")) < 0.01
 
 
 def test_k_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +181,8 @@ def test_same_input_same_report(tmp_path: Path) -> None:
 def test_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([str(tmp_path)]) == 2
     assert "is not an evaluation" in capsys.readouterr().err
-    (tmp_path / "evaluation.json").write_text("[]")
-    assert report.main([str(tmp_path)]) == 2
+    for content in ("[]", '{"tasks": []}', '{"tasks": {"r1k_math500": 1}, "model": {"size": 7, "steps": [1]}}'):
+        (tmp_path / "evaluation.json").write_text(content)
+        assert report.main([str(tmp_path)]) == 2
     assert report.main([]) == 2
     assert report.main([str(tmp_path), "--published"]) == 2

@@ -1,7 +1,9 @@
 """The lm-eval tasks: prompts, scores, the frozen bank, and what stands in for Hub datasets."""
 
+import hashlib
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ pytest.importorskip("lm_eval", reason="pip install '.[eval]'")
 
 from r1k_train.tasks import BANK, FOLDER, main
 from r1k_train.tasks import functions as tasks
+from tests.hub_server import HubServer, client_environment, new_repository, serve_hub
 
 TASKS = {"r1k_aime24", "r1k_math500", "r1k_gpqa_diamond", "r1k_bank_forward", "r1k_bank_reverse"}
 
@@ -157,3 +160,56 @@ def test_an_unreadable_choice_is_not_a() -> None:
 def test_the_command_prints_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert capsys.readouterr().out.strip() == str(FOLDER)
+
+
+HUB_SCRIPT = """
+import json
+from r1k_train.tasks import functions as tasks
+
+try:
+    rows = tasks.aime24()["test"]
+    print(json.dumps({"rows": len(rows), "origin": tasks.origin("r1k_aime24")}))
+except tasks.DataMissing as error:
+    print(json.dumps({"missing": str(error)}))
+"""
+
+
+def from_hub(server: HubServer, home: Path) -> dict[str, Any]:
+    environment = client_environment(server, home)
+    ran = subprocess.run([sys.executable, "-c", HUB_SCRIPT], env=environment, check=True, capture_output=True, text=True)
+    said: dict[str, Any] = json.loads(ran.stdout)
+    return said
+
+
+def test_what_the_hub_holds_is_named_by_its_commit(tmp_path: Path) -> None:
+    golds = "023 25 33 45 55 73 80 104 104 110 113 116 127 197 204 211 236 294 315 321 371 385 468 480 540 601 699 721 809 902"
+    rows = [{"problem": f"Problem {number}?", "answer": gold} for number, gold in enumerate(golds.split())]
+    repository = new_repository()
+    with serve_hub(simplescaling__aime24_nofigures=repository) as server:
+        for change, answer in (("first", "023"), ("another", "24")):
+            rows[0]["answer"] = answer
+            content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+            repository.commit("main", change, {"train.jsonl": content})
+            said = from_hub(server, tmp_path / change)
+            if answer == "023":
+                assert said == {
+                    "rows": 30,
+                    "origin": {"dataset": "simplescaling/aime24_nofigures", "revision": repository.sha},
+                }
+            else:
+                assert f"at {repository.sha} has other answers than aime24" in said["missing"]
+    said = from_hub(server, tmp_path / "nobody")  # the server is gone
+    assert "can't be read from the Hub" in said["missing"]
+    assert "--file r1k_aime24=FILE" in said["missing"]
+
+
+def test_pinned_revisions_are_commits() -> None:
+    assert all(place.revision is None or re.fullmatch("[0-9a-f]{40}", place.revision) for place in tasks.HUB.values())
+    assert {name for name, place in tasks.HUB.items() if place.revision is None} == set(tasks.GOLDS)
+
+
+def test_a_file_is_named_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = lines(tmp_path / "m.jsonl", {"problem": "?", "answer": "3"})
+    monkeypatch.setenv("R1K_MATH500", str(file))
+    assert tasks.origin("r1k_math500") == {"file": "m.jsonl", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert tasks.origin("r1k_bank_forward")["sha256"] == hashlib.sha256(BANK.read_bytes()).hexdigest()

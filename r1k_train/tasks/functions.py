@@ -11,12 +11,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import Dataset, load_dataset
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's or httpx2's
 
 from r1k_train.checker import Checker, first_equal, majority
 from r1k_train.reading import LETTERS, choice, final_answer, split
@@ -28,12 +31,25 @@ REASONING_END = "R1K_REASONING_END"
 """The variable with what ends the reasoning, where that is not `</think>`."""
 GPQA_SEED = 0
 
+
+class Hub(NamedTuple):
+    """A benchmark's place on the Hub."""
+
+    path: str
+    split: str
+    revision: str | None
+    """The commit that is evaluated; None where none could be confirmed: the newest, which `origin` names."""
+    name: str | None = None
+
+
 HUB = {
-    # s1's harness reads the first two; the third is gated: accept its terms and log in, or name a file.
-    "aime24": {"path": "simplescaling/aime24_nofigures", "split": "train", "revision": "main"},
-    "math500": {"path": "HuggingFaceH4/MATH-500", "split": "test", "revision": "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"},
-    "gpqa_diamond": {"path": "Idavidrein/gpqa", "name": "gpqa_diamond", "split": "train", "revision": "main"},
+    "aime24": Hub("simplescaling/aime24_nofigures", "train", None),  # what s1's harness reads
+    "math500": Hub("HuggingFaceH4/MATH-500", "test", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be"),
+    # gated: accept its terms and log in, or name a file
+    "gpqa_diamond": Hub("Idavidrein/gpqa", "train", "633f5ee89ab8ad4522a9f850766b73f62147ffdd", "gpqa_diamond"),
 }
+GOLDS = {"aime24": "26b2e319e14bdec51519f4cbb0a47ad57a80751c03b39c937514c67994cea9f2"}
+"""SHA-256 of the sorted answers, one a line: what a revision that is not pinned must still hold."""
 
 
 class DataMissing(ValueError):
@@ -89,13 +105,64 @@ def _choices(question: str, right: str, *wrong: str) -> Row:
 
 def _rows(name: str, columns: tuple[str, ...]) -> list[Row]:
     """The rows of the file that its variable names, else of the Hub's dataset."""
-    variable = f"R1K_{name.upper()}"
-    file = os.environ.get(variable)
-    rows = _read(Path(file), variable) if file else list(load_dataset(**HUB[name]))
+    file = _file(name)
+    rows = _read(file, _variable(name)) if file else _from_hub(name)
     missing = [column for column in columns if not rows or column not in rows[0]]
     if missing:
-        raise DataMissing(f"{file or HUB[name]['path']} lacks {', '.join(missing)}: r1k_{name} needs {', '.join(columns)}")
+        raise DataMissing(f"{file or HUB[name].path} lacks {', '.join(missing)}: r1k_{name} needs {', '.join(columns)}")
+    if not file and name in GOLDS and GOLDS[name] != golds_digest(str(row["answer"]) for row in rows):
+        raise DataMissing(
+            f"{HUB[name].path} at {_commit(name)} has other answers than {name}: --file r1k_{name}=FILE names yours"
+        )
     return rows
+
+
+def _variable(name: str) -> str:
+    return f"R1K_{name.upper()}"
+
+
+def _file(name: str) -> Path | None:
+    named = os.environ.get(_variable(name))
+    return Path(named) if named else None
+
+
+def origin(task: str) -> dict[str, str]:
+    """Which data a task reads: the Hub's dataset and commit, or a file (the bank's, a folder's) and its SHA-256."""
+    name = "bank" if task.startswith("r1k_bank") else task.removeprefix("r1k_")
+    file = _file(name) or (BANK if name == "bank" else None)
+    if file is None:
+        return {"dataset": HUB[name].path, "revision": _commit(name)}
+    content = freeze(file).encode() if file.is_dir() else file.read_bytes()
+    return {"file": file.name, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def golds_digest(golds: Iterable[str]) -> str:
+    """Of answers that are integers, whatever zeros they begin with."""
+    return hashlib.sha256("\n".join(sorted(str(int(gold)) for gold in golds)).encode()).hexdigest()
+
+
+@cache
+def _commit(name: str) -> str:
+    """The pinned commit, else the newest; asked for once, so that what is named is what was read."""
+    with _hub_errors(name):
+        return HUB[name].revision or str(HfApi().dataset_info(HUB[name].path).sha)
+
+
+def _from_hub(name: str) -> list[Row]:
+    place = HUB[name]
+    with _hub_errors(name):
+        return list(load_dataset(place.path, place.name, split=place.split, revision=_commit(name)))
+
+
+@contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataMissing(
+            f"{HUB[name].path} can't be read from the Hub ({reason}): log in where it is gated, or --file r1k_{name}=FILE"
+        ) from error
 
 
 def _read(file: Path, variable: str) -> list[Row]:
