@@ -211,6 +211,20 @@ def test_intact_question(question: str, sign: str | None) -> None:
     assert sign is None or sign in str(result.reason)
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected", "status"),
+    [
+        ("The acceleration is \\boxed{7}", "7 m/s²", "fail"),
+        ("The acceleration is \\boxed{7} m/s².", "7 m/s²", "pass"),
+        ("The ratio is \\boxed{7}", "7", "pass"),
+        ("The final answer is $\\boxed{7}$", "7 m/s²", "pass"),
+        ("**Final answer**\n\\boxed{7}", "7 m/s²", "pass"),
+    ],
+)
+def test_an_answer_that_ends_before_its_unit(answer: str, expected: str, status: str) -> None:
+    assert check_intact("What is it?", Solution("14 / 2 = 7", answer, "7"), None, expected).status == status
+
+
 def test_intact_prompt_holds_the_question() -> None:
     assert check_intact("What is \\sqrt[3]{8} + 1?", SOLVED, "Solve: What is \\sqrt[3]{8} + 1? Be brief.").status == "pass"
     damaged = check_intact("What is \\sqrt[3]{8} + 1?", SOLVED, "Solve: What is \\sqrt{8} + 1? Be brief.")

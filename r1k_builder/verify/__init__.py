@@ -101,7 +101,7 @@ def _annotate_reverse(
     pair = pair_of(source, row, same)
     return {
         "boxed": check_boxed(solution),
-        "intact": check_intact(row.question, solution, prompt),
+        "intact": check_intact(row.question, solution, prompt, row.reference_answer),
         "reversed": check_reversed(pair, copied=row.verdict["copy"].status == "fail"),
         "hedged": check_hedged(solution),
         "agreement": check_agreement(pair),

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import chain
 
 from r1k_builder.schema import CheckResult, Solution
-from r1k_builder.verify.answer import UNITS, Number, read_answer
+from r1k_builder.verify.answer import UNITS, Number, read_answer, stated_answer
 from r1k_builder.verify.question import Question, Text
 from r1k_builder.verify.result import failed, passed, quote
 
@@ -19,10 +19,13 @@ FIELD_LIMITS = {32_767: "a spreadsheet's cell", 50_000: "a web spreadsheet's cel
 """Lengths at which known tools cut a text without a word."""
 
 
-def check_intact(question: str | None, solution: Solution, prompt: str | None = None) -> CheckResult:
+def check_intact(
+    question: str | None, solution: Solution, prompt: str | None = None, expected: str | None = None
+) -> CheckResult:
     """No text was damaged on its way.
 
-    `question` is None for a forward row, whose question is the source's own; `prompt` is what the teacher was really sent.
+    `question` is None for a forward row, whose question is the source's own; `prompt` is what the teacher was really sent;
+    `expected` is the answer that is known, a reverse row's New Answer.
     """
     if question is not None and prompt is not None and question not in prompt:
         return failed("the prompt does not hold the question")
@@ -31,7 +34,7 @@ def check_intact(question: str | None, solution: Solution, prompt: str | None = 
         signs = chain(_truncated(text), _stripped(text), _unbalanced(text), _cut(text, list(texts.values())))
         if (damage := next(signs, None)) is not None:
             return failed(f"{name}: {damage}")
-    unfinished = _asks_nothing(texts["question"]) or _unfinished(solution)
+    unfinished = _asks_nothing(texts["question"]) or _unfinished(solution) or _without_unit(solution, expected or "")
     return failed(unfinished) if unfinished else passed()
 
 
@@ -171,6 +174,19 @@ def _unfinished(solution: Solution) -> str | None:
             return f"reasoning: ends before its result: {quote(reasoning[-30:])}"
     elif final is None and not answer.endswith(_FULL_STOPS) and _DIGIT.search(reasoning[-30:]) and not _DIGIT.search(answer):
         return f"answer: ends before its result: {quote(answer[-30:])}"
+    return None
+
+
+def _without_unit(solution: Solution, expected: str) -> str | None:
+    """A sentence that stops at its box, where the answer that is known goes on with a unit. Of 90 real answers that end on a
+    box none does so in a sentence of its own words."""
+    answer = solution.answer.rstrip()
+    line = answer.rpartition("\n")[2]
+    if not answer.endswith("}") or "\\boxed" not in line or not _is_prose(line):
+        return None
+    final, known = (read_answer(text) if text else None for text in (solution.final_answer, stated_answer(expected)))
+    if isinstance(final, Number) and isinstance(known, Number) and known.unit and not final.unit:
+        return f"answer: ends before its unit, {known.unit}: {quote(answer[-30:])}"
     return None
 
 
