@@ -13,6 +13,8 @@ arrived is looked for among the host's own, by its file, before anything is sent
 import asyncio
 import hashlib
 import json
+import math
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from itertools import islice
@@ -108,7 +110,8 @@ class Batches(Teacher):
         self.standing: dict[int, Standing] = {}
         """Of each batch that waits at the host."""
         self._journal = journal
-        self._place = journal.path.parent / "batches"
+        self._place = journal.path.parent / f"batches-{'teacher' if model is config.teacher else 'judge'}"
+        """For files on their way; what is in one is in the journal, too, or still at the host."""
         self._window = (model.batch_offer or OPENAIS_OFFER).window
         self._waiting: list[Batch] = []
         self._queue: list[tuple[int, Request]] = []
@@ -125,7 +128,8 @@ class Batches(Teacher):
 
     async def __aenter__(self) -> Self:
         with local_errors(self._place):
-            self._place.mkdir(exist_ok=True)
+            shutil.rmtree(self._place, ignore_errors=True)  # what a kill has left there
+            self._place.mkdir()
         self._working = asyncio.create_task(self._work())
         self._working.add_done_callback(self._worked)
         return self
@@ -133,6 +137,7 @@ class Batches(Teacher):
     async def __aexit__(self, *_: object) -> None:
         self._working.cancel()
         await asyncio.wait([self._working])
+        shutil.rmtree(self._place, ignore_errors=True)
         await super().__aexit__()
 
     # -- what the pipeline asks for
@@ -155,7 +160,8 @@ class Batches(Teacher):
             self._queued.set()
         if self._stopped_by is not None:
             raise self._stopped_by
-        answer = self._answers[request.key] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._answers[request.key] = answer
         try:
             return await answer
         finally:
@@ -241,11 +247,17 @@ class Batches(Teacher):
         await self._journal.handed_over(batch.id, file)
         path.unlink()
         batch = batch._replace(file=file)
-        self._wait_for(await self._named(batch, await self._make(batch)))
+        try:
+            remote = await self._make(batch)
+        except HostRefused:
+            await self._journal.ended(batch.id, "refused")
+            raise
+        self._wait_for(await self._named(batch, remote))
 
     def _write(self, path: Path) -> tuple[list[int], str]:
         """A file of requests from the head of the queue: their attempts, and its digest."""
-        attempts, size, digest = [], 0, hashlib.sha256()
+        attempts: list[int] = []
+        size, digest = 0, hashlib.sha256()
         with local_errors(self._place), path.open("wb") as file:
             for number, request in self._queue[: self._config.batch_size]:
                 asked = {"custom_id": request.key, "method": "POST", "url": f"/v1{CHAT}", "body": self._body(request)}
@@ -329,9 +341,9 @@ class Batches(Teacher):
         self._waiting.remove(batch)
         del self.standing[batch.id]
         if status in ("failed", "cancelled"):
-            why = f" ({_reason(told)})" if status == "failed" else ""
+            how = f"has failed ({_reason(told)})" if status == "failed" else "was cancelled"
             raise HostRefused(
-                f"{self.host}: the batch {batch.remote} is {status}{why}; what it has answered is kept:"
+                f"{self.host}: the batch {batch.remote} {how}; what it has answered is kept:"
                 " type r1k-build --resume to ask for the rest"
             )
         return True
@@ -396,7 +408,7 @@ class Batches(Teacher):
 
     async def _patiently(self, call: Callable[P, Coroutine[Any, Any, T]], *arguments: P.args, **named: P.kwargs) -> T:
         """`call` until it works, over the retry budget; a host that was never heard of is given up sooner."""
-        budget = self._config.retry_budget if self._reached else UNREACHABLE_AFTER["never answered"]
+        budget = min(self._config.retry_budget, math.inf if self._reached else UNREACHABLE_AFTER["never answered"])
         policy = AsyncRetrying(
             retry=retry_if_exception_type(Transient),
             wait=self._wait,

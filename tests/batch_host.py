@@ -58,7 +58,9 @@ class BatchHost(FakeHost):
         file = form["file"]
         assert isinstance(file, web.FileField)
         assert form["purpose"] == "batch"
-        return await self._say("upload", request, lambda: self._keep(file.file.read()))
+        with file.file:
+            content = file.file.read()
+        return await self._say("upload", request, lambda: self._keep(content))
 
     def _keep(self, content: bytes) -> dict[str, Any]:
         name = f"file-{len(self.files) + 1}"
@@ -94,12 +96,12 @@ class BatchHost(FakeHost):
             return web.json_response({"error": {"message": "no such batch"}}, status=404)
         if batch["status"] in ("validating", "in_progress"):
             if self.released:
-                self._answer(batch)
+                self._end(batch)
             else:
                 batch["status"] = "in_progress"
         return await self._say("look", request, lambda: batch)
 
-    def _answer(self, batch: dict[str, Any]) -> None:
+    def _end(self, batch: dict[str, Any]) -> None:
         """Answer the lines of a batch in a file of answers and one of errors, in another order than they were asked."""
         number = list(self.batches).index(batch["id"]) + 1
         batch["status"] = self.ending(number)
