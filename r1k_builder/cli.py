@@ -59,6 +59,7 @@ examples:
   r1k-build --source qa.jsonl --base-url http://127.0.0.1:8000/v1 --model my-model --output my-r1k
   r1k-build --resume --samples 4 --judge gemini                  more evidence for the rows there are; asks what is new
   r1k-build --accepted 1000 --until-verified 5 --max-cost 100    exactly 1,000 verified rows, inverted afresh up to 5 times
+  r1k-build --teacher novita --batch                             in batches, where a host sells them for less: within days
   r1k-build status r1k                                           rows, tokens and cost, while it runs or after
   r1k-build export r1k                                           write the folder again from the journal; asks nothing
   r1k-build verify r1k                                           check every row again and say what has changed; asks nothing

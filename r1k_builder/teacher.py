@@ -1,4 +1,4 @@
-"""The only module that speaks to a model: one request in, one completion out, whatever the host does meanwhile.
+"""Speaks to a model (as does `batch.py`, in batches): one request in, one completion out, whatever the host does meanwhile.
 
 What is retried, over `retry_budget` seconds and with full jitter: connection errors, timeouts, 408, 409, 429, 5xx,
 bodies that are no completion, transient finish reasons. What rejects the row: a repeated 400 or 422. What stops the
