@@ -505,6 +505,7 @@ def _facts(journal: Journal, config: BuildConfig, known: Mapping[str, Any]) -> d
         "source_fingerprint": known["identity"].get("source", "unknown"),
         "prompt_versions": _prompt_versions(config),
         "requests": sum(known["responses"].values()) + known["cost"]["lost_attempts"],
+        "batched": known["cost"]["replies_in_batches"],
         "cost": known["cost"]["dollars"],
         "tokens": known["tokens"],
         "steps": known["steps"],
