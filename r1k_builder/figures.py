@@ -183,7 +183,7 @@ def _row_count(counts: Mapping[int, int]) -> str:
 
 
 def _dollars(value: float) -> str:
-    return f"${value:,.2f}" if value >= 1 or not value else f"${value:.4f}"
+    return f"${value:,.2f}" if value >= 0.1 or not value else f"${value:.4f}"
 
 
 def _seconds(value: float) -> str:

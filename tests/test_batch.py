@@ -132,7 +132,10 @@ def test_a_batch_is_no_larger_than_the_host_takes(host: BatchHost, build: Build)
 # -- stopped, killed -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+)
 def test_stopped_between_submit_and_result(number: int, status: int, host: BatchHost, build: Build) -> None:
     host.released = False
     ended = stop(build.start("--batch"), lambda: handed_over(build, host), number)
@@ -154,7 +157,8 @@ def test_stopped_between_submit_and_result(number: int, status: int, host: Batch
 @pytest.mark.parametrize(
     ("call", "fault", "batches"),
     [
-        ("upload", "hang", 0),  # the file is there, its name never arrived: it is sent again, and costs nothing
+        # the file is there, its name never arrived: it is sent again, and costs nothing
+        pytest.param("upload", "hang", 0, marks=pytest.mark.slow),
         ("make", "503", 0),  # the file's name is known, and no batch was made of it
         ("make", "hang", 1),  # a batch was made, and its name never arrived
     ],
@@ -172,7 +176,7 @@ def test_killed_between_upload_and_submit(call: str, fault: str, batches: int, h
 
 
 def test_killed_while_the_answers_are_read(host: BatchHost, build: Build) -> None:
-    host.size = 2_000_000  # of each answer, so that this takes a while
+    host.size = 500_000  # of each answer, so that this takes a while
     stored = "SELECT count(*) FROM reply WHERE status = 200"
 
     def reading() -> bool:
@@ -195,6 +199,7 @@ def test_online_again_while_a_batch_waits(host: BatchHost, build: Build) -> None
     assert parquet(build.folder) == parquet(online(build, host).folder)
 
 
+@pytest.mark.slow
 def test_a_batch_at_a_host_that_is_asked_no_more_is_named(host: BatchHost, build: Build) -> None:
     host.released = False
     stop(build.start("--batch"), lambda: handed_over(build, host))
@@ -256,6 +261,7 @@ def test_a_host_that_refuses_every_line_stops_the_build(host: BatchHost, build: 
     finish(build, host)
 
 
+@pytest.mark.slow
 def test_a_line_that_never_works_leaves_its_row_owed(host: BatchHost, build: Build) -> None:
     host.script = lambda _prompt, _attempt: "500"
     ended = build.here("--batch", "--limit", "1")
