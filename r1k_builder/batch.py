@@ -247,12 +247,7 @@ class Batches(Teacher):
         await self._journal.handed_over(batch.id, file)
         path.unlink()
         batch = batch._replace(file=file)
-        try:
-            remote = await self._make(batch)
-        except HostRefused:
-            await self._journal.ended(batch.id, "refused")
-            raise
-        self._wait_for(await self._named(batch, remote))
+        self._wait_for(await self._named(batch, await self._make(batch)))
 
     def _write(self, path: Path) -> tuple[list[int], str]:
         """A file of requests from the head of the queue: their attempts, and its digest."""
@@ -292,7 +287,12 @@ class Batches(Teacher):
             if asked and (found := await self._find(batch)) is not None:
                 return found
             asked = True
-            return _identifier(await self._call("POST", "/batches", json=content, headers={"Idempotency-Key": batch.tag}))
+            try:
+                made = await self._call("POST", "/batches", json=content, headers={"Idempotency-Key": batch.tag})
+            except HostRefused:  # for certain, so that nothing waits there
+                await self._journal.ended(batch.id, "refused")
+                raise
+            return _identifier(made)
 
         return await self._patiently(make)
 
@@ -301,7 +301,8 @@ class Batches(Teacher):
         after: dict[str, str] = {}
         while True:
             page = await self._call("GET", "/batches", params={"limit": "100", **after})
-            listed = [found for found in page.get("data") or [] if isinstance(found, dict)]
+            data = page.get("data")
+            listed = [found for found in data if isinstance(found, dict)] if isinstance(data, list) else []
             for found in listed:
                 metadata = found.get("metadata")
                 told = metadata.get("r1k") if isinstance(metadata, dict) else None
