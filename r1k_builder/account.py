@@ -47,6 +47,8 @@ class Account:
         self._config = config
         self._cap = check_cap(config)
         self._reserved: dict[int, int] = {}
+        self._held = 0
+        """The sum of what is reserved: a batch holds thousands of requests."""
         self._asked: dict[int, _Asked] = {}
         self._changed = asyncio.Condition()
         sums = journal.spent()
@@ -73,7 +75,7 @@ class Account:
         if self.stopped_by is not None:
             raise Stopped
         attempt = self._journal.next_attempt()
-        self._reserved[attempt] = most or 0
+        self._reserve(attempt, most or 0)
         self._asked[attempt] = _Asked(request.stage, batched)
         await self._journal.sent(attempt, request, pair_id, host, model, most, batched=batched)
         return attempt
@@ -81,7 +83,7 @@ class Account:
     def expect(self, attempt: int, stage: str, most: int) -> None:
         """Take over an attempt of an earlier run, which may cost `most` picodollars and waits in a batch."""
         self._spent -= most
-        self._reserved[attempt] = most
+        self._reserve(attempt, most)
         self._asked[attempt] = _Asked(stage, batched=True)
 
     def answered(self, host: str, model: str, sampling: Mapping[str, Any]) -> bool:
@@ -123,7 +125,7 @@ class Account:
 
     async def _make_room(self, most: int) -> None:
         async with self._changed:
-            while self.stopped_by is None and self._spent + sum(self._reserved.values()) + most > (self._cap or 0):
+            while self.stopped_by is None and self._spent + self._held + most > (self._cap or 0):
                 if not self._reserved:
                     raise BudgetReached(
                         f"the next request could pass --max-cost: ${dollars(self._spent):.2f} of ${dollars(self._cap or 0):.2f}"
@@ -131,9 +133,13 @@ class Account:
                     )
                 await self._changed.wait()
 
+    def _reserve(self, attempt: int, most: int) -> None:
+        self._reserved[attempt] = most
+        self._held += most
+
     async def _settle(self, attempt: int, cost: int) -> None:
         self._spent += cost
-        del self._reserved[attempt]
+        self._held -= self._reserved.pop(attempt)
         if self._cap is not None:
             async with self._changed:
                 self._changed.notify_all()
