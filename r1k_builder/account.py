@@ -7,7 +7,7 @@ spent + reserved <= `--max-cost` at every moment, with what is in flight counted
 import asyncio
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1k_builder.config import BuildConfig
 from r1k_builder.errors import BudgetReached, R1kError, UsageError
@@ -21,6 +21,13 @@ PICO = 10**12
 
 class Stopped(Exception):
     """The run is ending: nothing more is sent."""
+
+
+class _Asked(NamedTuple):
+    """What an attempt's price depends on."""
+
+    stage: str
+    batched: bool
 
 
 class Account:
@@ -40,7 +47,9 @@ class Account:
         self._config = config
         self._cap = check_cap(config)
         self._reserved: dict[int, int] = {}
-        self._stages: dict[int, str] = {}
+        self._held = 0
+        """The sum of what is reserved: a batch holds thousands of requests."""
+        self._asked: dict[int, _Asked] = {}
         self._changed = asyncio.Condition()
         sums = journal.spent()
         self.replies, self.cost, self.unpriced = sums.replies, sums.cost, sums.unpriced
@@ -50,25 +59,32 @@ class Account:
     def catch_up(self) -> None:
         """Enter what the replies cost that are in the journal and not in its ledger: those of a run that was cut off."""
         for reply in self._journal.unentered():
-            self._enter(reply.attempt, reply.stage, _completion(reply), paid=self._journal.is_replayed(reply.attempt))
+            batched, paid = self._journal.is_batched(reply.attempt), self._journal.is_replayed(reply.attempt)
+            self._enter(reply.attempt, _Asked(reply.stage, batched), _completion(reply), paid=paid)
         self._journal.commit()
 
-    async def sent(self, request: Request, pair_id: str, host: str, model: str) -> int:
+    async def sent(self, request: Request, pair_id: str, host: str, model: str, *, batched: bool = False) -> int:
         """Reserve the worst that `request` may cost, record it, return its number.
 
         Waits while only what is in flight stands in the way. Raises BudgetReached where even an idle build could
         pass the cap, Stopped where the run is ending, LocalError where the journal can't be written.
         """
-        most = self.worst(request)
+        most = self.worst(request, batched=batched)
         if self._cap is not None:
             await self._make_room(most or 0)
         if self.stopped_by is not None:
             raise Stopped
         attempt = self._journal.next_attempt()
-        self._reserved[attempt] = most or 0
-        self._stages[attempt] = request.stage
-        await self._journal.sent(attempt, request, pair_id, host, model, most)
+        self._reserve(attempt, most or 0)
+        self._asked[attempt] = _Asked(request.stage, batched)
+        await self._journal.sent(attempt, request, pair_id, host, model, most, batched=batched)
         return attempt
+
+    def expect(self, attempt: int, stage: str, most: int) -> None:
+        """Take over an attempt of an earlier run, which may cost `most` picodollars and waits in a batch."""
+        self._spent -= most
+        self._reserve(attempt, most)
+        self._asked[attempt] = _Asked(stage, batched=True)
 
     def answered(self, host: str, model: str, sampling: Mapping[str, Any]) -> bool:
         """Whether the journal holds a usable reply of this model at this host, with this sampling."""
@@ -78,26 +94,26 @@ class Account:
         """Record what came back, and free the reservation of what was surely not billed."""
         await self._journal.received(attempt, status, body, error)
         if status != 200:
-            self._stages.pop(attempt)
+            self._asked.pop(attempt)
             await self._settle(attempt, self._reserved[attempt] if error in MAYBE_BILLED else 0)
 
     async def read(self, attempt: int, completion: Completion | None) -> None:
         """Settle an answered attempt by its usage; without usage it counts at its worst."""
-        cost = self._enter(attempt, self._stages.pop(attempt), completion)
+        cost = self._enter(attempt, self._asked.pop(attempt), completion)
         await self._settle(attempt, self._reserved[attempt] if cost is None else cost)
 
-    def worst(self, request: Request) -> int | None:
+    def worst(self, request: Request, *, batched: bool = False) -> int | None:
         """The most that `request` can cost, in picodollars: a token is at least a byte, and `max_tokens` are written."""
-        written, price = request.sampling.get("max_tokens"), self._config.asked(request.stage).known_price
+        written, price = request.sampling.get("max_tokens"), self._config.price(request.stage, batched=batched)
         if price is None or written is None:
             return None
         read = sum(len(message["content"].encode()) + 16 for message in request.messages)
         return picodollars(price.cost(read, written))
 
-    def _enter(self, attempt: int, stage: str, completion: Completion | None, *, paid: bool = False) -> int | None:
+    def _enter(self, attempt: int, asked: _Asked, completion: Completion | None, *, paid: bool = False) -> int | None:
         """What a reply cost: nothing where another build has `paid` it."""
         usage = completion.usage if completion else Usage()
-        cost, price = 0 if paid else None, self._config.asked(stage).known_price
+        cost, price = 0 if paid else None, self._config.price(asked.stage, batched=asked.batched)
         if not paid and price is not None and usage.prompt_tokens is not None and usage.completion_tokens is not None:
             cost = picodollars(price.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens or 0))
         self.completion_tokens += usage.completion_tokens or 0
@@ -109,7 +125,7 @@ class Account:
 
     async def _make_room(self, most: int) -> None:
         async with self._changed:
-            while self.stopped_by is None and self._spent + sum(self._reserved.values()) + most > (self._cap or 0):
+            while self.stopped_by is None and self._spent + self._held + most > (self._cap or 0):
                 if not self._reserved:
                     raise BudgetReached(
                         f"the next request could pass --max-cost: ${dollars(self._spent):.2f} of ${dollars(self._cap or 0):.2f}"
@@ -117,9 +133,13 @@ class Account:
                     )
                 await self._changed.wait()
 
+    def _reserve(self, attempt: int, most: int) -> None:
+        self._reserved[attempt] = most
+        self._held += most
+
     async def _settle(self, attempt: int, cost: int) -> None:
         self._spent += cost
-        del self._reserved[attempt]
+        self._held -= self._reserved.pop(attempt)
         if self._cap is not None:
             async with self._changed:
                 self._changed.notify_all()

@@ -71,6 +71,8 @@ class Plan(NamedTuple):
     """Requests whose replies the journal holds."""
     missing: Mapping[Stage, int]
     """Requests to make, by stage."""
+    waiting: int
+    """Requests that wait in a batch, and are among neither."""
     cost: Decimal | None
     """Expected dollars; None where a price is unknown."""
     basis: str
@@ -90,7 +92,8 @@ def make_plan(config: BuildConfig, examples: Iterable[ForwardExample], journal: 
     What a missing request leads to counts, too, if all goes well: unparsable replies, retries, inversions that fail a check
     and a judge's third question come on top. Towards `--accepted`, rows that are owed count as if they were verified.
     """
-    rows = paid = verified = 0
+    rows = paid = waits = verified = 0
+    waiting = {waiting.key for waiting in journal.waiting()}
     missing: dict[Stage, int] = dict.fromkeys(STAGES, 0)
     read = dict(missing)
     for example in examples:
@@ -103,6 +106,9 @@ def make_plan(config: BuildConfig, examples: Iterable[ForwardExample], journal: 
                 asks = _to_come(end, config) if steps is flow.reverse else {end.stage: 1}
                 if end.stage == "solve" and end.sample and _ends(journal, example, config, samples=end.sample):
                     asks = {"solve": asks["solve"]}  # more solutions: what else is asked was answered with fewer
+                if end.key in waiting:
+                    waits += 1
+                    asks[end.stage] -= 1
                 for stage, count in asks.items():
                     missing[stage] += count
                     read[stage] += count * characters
@@ -112,7 +118,7 @@ def make_plan(config: BuildConfig, examples: Iterable[ForwardExample], journal: 
             if verified == config.accepted:
                 break
     cost, basis = _expected_cost(config, missing, read, journal)
-    return Plan(rows, paid, missing, cost, basis)
+    return Plan(rows, paid, missing, waits, cost, basis)
 
 
 def _to_come(request: Request, config: BuildConfig) -> dict[Stage, int]:
@@ -142,16 +148,17 @@ def _expected_cost(
     for stage, count in missing.items():
         if not count:
             continue
-        spent, model = spent_by_stage.get(stage), config.asked(stage)
+        spent, price = spent_by_stage.get(stage), config.price(stage, batched=config.batch)
         if spent is not None and spent.replies >= ENOUGH_REPLIES:
             mean, basis = round(spent.completion / spent.replies), f"measured over {spent.replies} replies"
         else:
             mean, basis = ASSUMED_TOKENS[stage], "assumed"
-        if model.known_price is None:
+        if price is None:
+            model = config.asked(stage)
             return None, f"no price is known for {model.host_model} at {model.host}"
-        cost += model.known_price.cost(read[stage] // 4, count * mean)
+        cost += price.cost(read[stage] // 4, count * mean)
         bases.append(f"{mean:,} tokens per {stage} ({basis})")
-    for price in filter(None, (model.known_price for model in config.models)):
+    for price in filter(None, (model.batch_price if config.batch else model.known_price for model in config.models)):
         known_from = price.source if price.as_of is None else f"{price.source}, {price.as_of}"
         bases.append(f"${price.prompt}/${price.completion} per million in/out ({known_from})")
     return cost, ", ".join(bases)
@@ -498,6 +505,7 @@ def _facts(journal: Journal, config: BuildConfig, known: Mapping[str, Any]) -> d
         "source_fingerprint": known["identity"].get("source", "unknown"),
         "prompt_versions": _prompt_versions(config),
         "requests": sum(known["responses"].values()) + known["cost"]["lost_attempts"],
+        "batched": known["cost"]["replies_in_batches"],
         "cost": known["cost"]["dollars"],
         "tokens": known["tokens"],
         "steps": known["steps"],
@@ -510,7 +518,7 @@ def _facts(journal: Journal, config: BuildConfig, known: Mapping[str, Any]) -> d
 
 def _manifest(journal: Journal, config: BuildConfig, state: str) -> dict[str, Any]:
     """Everything that is known of a build beside its rows: settings, identity, replies, tokens, cost."""
-    spent, price = journal.spent(), config.teacher.known_price
+    spent, price = journal.spent(), config.price("solve", batched=config.batch)
     priced = all(model.known_price for model in config.models)
     return {
         "format": 1,
@@ -537,6 +545,7 @@ def _manifest(journal: Journal, config: BuildConfig, state: str) -> dict[str, An
             "dollars": str(dollars(spent.cost)) if priced else None,
             "replies": spent.replies,
             "unpriced_replies": spent.unpriced,
+            "replies_in_batches": journal.replies_in_batches(),
             "lost_attempts": journal.lost().attempts,
             "price": None if price is None else json.loads(price.model_dump_json()),
         },

@@ -41,7 +41,7 @@ def render_card(manifest: Mapping[str, Any], config: BuildConfig, facts: Mapping
     (a mapping of stage to version), `requests` (how many were sent in all), `cost` (dollars, None: unknown), `tokens`
     (`prompt` and `completion`), `asked` (the days of the first and the last answer, or none), `returned_models` (each with
     its answers), `replayed` (None, or `answers` by their origin, `rows_asked_here`, and some of them: `asked_here`)
-    and `benchmarks` (`benchmarks.described`'s).
+    and `benchmarks` (`benchmarks.described`'s); `batched` (answers that came in batches) may be left out.
     Raises jinja2.UndefinedError where one is missing."""
     environment = SandboxedEnvironment(
         undefined=StrictUndefined, finalize=_escape, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True

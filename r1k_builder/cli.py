@@ -23,6 +23,7 @@ from rich.console import Console
 
 from r1k_builder import __version__, progress, recheck
 from r1k_builder.account import check_cap, dollars
+from r1k_builder.batch import check_offers, waiting_text
 from r1k_builder.benchmarks import bring as bring_benchmarks
 from r1k_builder.build import (
     Opened,
@@ -58,6 +59,7 @@ examples:
   r1k-build --source qa.jsonl --base-url http://127.0.0.1:8000/v1 --model my-model --output my-r1k
   r1k-build --resume --samples 4 --judge gemini                  more evidence for the rows there are; asks what is new
   r1k-build --accepted 1000 --until-verified 5 --max-cost 100    exactly 1,000 verified rows, inverted afresh up to 5 times
+  r1k-build --teacher novita --batch                             in batches, where a host sells them for less: within days
   r1k-build status r1k                                           rows, tokens and cost, while it runs or after
   r1k-build export r1k                                           write the folder again from the journal; asks nothing
   r1k-build verify r1k                                           check every row again and say what has changed; asks nothing
@@ -76,13 +78,13 @@ FIRST_OPTIONS = ("source", "teacher", "base_url", "model", "limit", "concurrency
 
 INTERRUPTED = "interrupted; nothing that was answered is lost: type r1k-build --resume to go on"
 
-OF_HOST = ("base_url", "model", "key_variable", "price")
+OF_HOST = ("base_url", "model", "key_variable", "price", "batch_factor")
 """Settings of a teacher that go with its host."""
 
 UNTOLD = ("base_url", "key_variable", "judge_base_url", "judge_key_variable")
 """Settings whose refused value is not repeated on the screen: it may be a key in the wrong place."""
 
-FLAGS = ("cycle", "with_completions")
+FLAGS = ("cycle", "with_completions", "batch")
 """Options that take no value."""
 
 
@@ -252,6 +254,7 @@ def run_build(words: Sequence[str]) -> int:
     saved = _saved(folder, given) if folder.holds_build and not options.overwrite else None
     config = make_config(given, saved)
     if options.dry_run:
+        check_offers(config)
         return _dry_run(folder, config, options.replay, anew=options.overwrite)
     if saved is not None and not options.resume:
         raise UsageError(
@@ -263,6 +266,7 @@ def run_build(words: Sequence[str]) -> int:
         for model in config.models:
             read_api_key(model.api_key_variable)
     check_cap(config)
+    check_offers(config)
     folder.create()
     with folder.lock():
         if options.overwrite and (aside := folder.set_aside()):
@@ -290,6 +294,9 @@ def _build(folder: BuildFolder, opened: Opened, config: BuildConfig) -> int:
     if lost.attempts:
         cost = f"; they may have cost up to ${dollars(lost.most):.2f}" if lost.most else ""
         _note(folder, f"{lost.attempts} requests were in flight when the last run ended: they are asked again{cost}")
+    asked = {(model.host, model.host_model) for model in config.models}
+    if elsewhere := [batch for batch in journal.batches() if (batch.host, batch.model) not in asked]:
+        _note(folder, f"{waiting_text(elsewhere)}, whom this build asks no more: go back there to take their answers")
     began = time.time()
     with assembling(folder, journal, config) as follower:
         try:
@@ -312,6 +319,8 @@ def _stopped(journal: Journal, config: BuildConfig) -> str:
     cost = progress.cost_text(spent.cost, spent.unpriced, spent.replies)
     given_up = journal.in_flight(journal.run).attempts
     lost = f"{given_up:,} requests in flight were given up and will be asked again" if given_up else "nothing is lost"
+    if batches := journal.batches():
+        lost += f"; {waiting_text(batches)}, which goes on with them while this command is away"
     return f"{sum(states.values()):,} rows are done and {spent.replies:,} answers recorded ({cost}); {lost}"
 
 
@@ -370,9 +379,16 @@ def _dry_run(folder: BuildFolder, config: BuildConfig, replayed: str | None, *, 
         if name != "teacher":
             _say(f"  {name}: {'none' if value is None else value}")
     _say(f"  asked of: {config.teacher.host_model} at {config.teacher.url or 'loopback, by this command'}")
+    if config.batch and (offer := config.teacher.batch_offer) is not None:
+        _say(
+            f"  in batches of up to {config.batch_size:,} requests, each answered within {offer.window},"
+            f" at {offer.factor} of the price online ({offer.source}{f', {offer.as_of}' if offer.as_of else ''})"
+        )
     plan = _plan(folder, config, replayed, anew=anew)
     _say(f"rows: {plan.rows:,}")
     _say(f"requests already paid: {plan.paid:,}")
+    if plan.waiting:
+        _say(f"requests that wait in a batch: {plan.waiting:,}")
     parts = ", ".join(
         f"{plan.missing[stage]:,} {name}"
         for stage, name in ASKED_FOR.items()
@@ -458,6 +474,9 @@ def status(folder: BuildFolder, config: BuildConfig, view: JournalView) -> str:
     flying = view.in_flight(number).attempts if running else 0
     lost = view.lost().attempts - flying
     lines.append(f"  requests: {spent.replies:,} answered, {flying:,} in flight, {lost:,} cut off or lost (maybe billed)")
+    for batch in view.batches():
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(batch.made))
+        lines.append(f"  waiting: {batch.requests:,} requests in {batch.remote or 'a batch'} at {batch.host} since {since}")
     responses = ", ".join(f"{count:,} × {name}" for name, count in sorted(view.responses().items()))
     lines.append(f"  responses: {responses or 'none yet'}")
     written = f"{spent.completion:,} written, {spent.reasoning:,} of them reasoning"

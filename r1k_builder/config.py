@@ -42,6 +42,18 @@ class Price(Record):
         return ((prompt - cached) * self.prompt + cached * cached_price + completion * self.completion) / 1_000_000
 
 
+class BatchOffer(Record):
+    """How a host sells batches: requests in a file, answered within the window, at a share of their price online."""
+
+    factor: Decimal
+    """Share of the online price."""
+    window: str = "24h"
+    """The `completion_window` that the host takes."""
+    as_of: date | None
+    """None: the user's own factor, by --batch-factor."""
+    source: str
+
+
 class Preset(Record):
     """What is known of a host before it is asked."""
 
@@ -56,7 +68,14 @@ class Preset(Record):
     """What this host wants in each request, beside the sampling parameters, to show its reasoning."""
     idle_timeout: float = 1800.0
     """Seconds without a byte; short only where the host is known to send blank lines while it thinks."""
+    batch: BatchOffer | None = None
+    """None: this host sells none."""
 
+
+OPENAIS_OFFER = BatchOffer(
+    factor=Decimal("0.5"), as_of=date(2026, 11, 21), source="help.openai.com/en/articles/9197833-batch-api-faq"
+)
+"""What is taken for the offer of a host that is named by its URL."""
 
 PRESETS = {
     "openrouter": Preset(
@@ -106,7 +125,19 @@ PRESETS = {
         ),
         body={"extra_body": {"google": {"thinking_config": {"include_thoughts": True}}}},
     ),
-    "vllm": Preset(base_url="http://127.0.0.1:8000/v1", model=None, canonical_model=None, key_variable=None),
+    # The one of these that sells batches; neither its prices nor what it takes off them are in its documentation.
+    "novita": Preset(
+        base_url="https://api.novita.ai/openai/v1",
+        model="deepseek/deepseek-r1-0528",
+        canonical_model="deepseek-r1-0528",
+        key_variable="NOVITA_API_KEY",
+        batch=BatchOffer(
+            factor=Decimal(1), window="48h", as_of=date(2026, 11, 21), source="novita.ai/docs/guides/llm-batch-api"
+        ),
+    ),
+    "vllm": Preset(
+        base_url="http://127.0.0.1:8000/v1", model=None, canonical_model=None, key_variable=None, batch=OPENAIS_OFFER
+    ),
     EMBEDDED: Preset(
         base_url=None,  # served by the command itself, on a free port of loopback
         model="r1k-embedded-solver",
@@ -139,7 +170,7 @@ Url = Annotated[str, AfterValidator(_plain_url)]
 class TeacherConfig(Record):
     """Which model answers, where, and how it is sampled."""
 
-    preset: Literal["openrouter", "fireworks", "deepseek", "gemini", "vllm", "embedded"] = "openrouter"
+    preset: Literal["openrouter", "fireworks", "deepseek", "gemini", "novita", "vllm", "embedded"] = "openrouter"
     """The host to ask: its URL, model, key variable and price."""
     base_url: Url | None = None
     """Any OpenAI-compatible endpoint instead of the preset's; one on loopback needs no key."""
@@ -155,6 +186,8 @@ class TeacherConfig(Record):
     """Most tokens of one answer, reasoning included; `none` leaves it to the host."""
     price: Annotated[str | None, Field(pattern=PRICE)] = None
     """Dollars per million tokens as PROMPT,COMPLETION[,CACHED], where the preset's price is not yours."""
+    batch_factor: Annotated[Decimal, Field(gt=0, le=1)] | None = None
+    """What a request in a batch costs of its price online (default: the preset's; with --base-url 0.5, OpenAI's)."""
 
     @property
     def _preset(self) -> Preset:
@@ -205,6 +238,29 @@ class TeacherConfig(Record):
             )
         preset = self._preset
         return preset.price if self.base_url is None and self.host_model == preset.model else None
+
+    @property
+    def batch_offer(self) -> BatchOffer | None:
+        """How the host sells batches, or None where it does not; of one that is named by its URL that is not known."""
+        offer = self._preset.batch if self.base_url is None else OPENAIS_OFFER
+        if offer is None or self.batch_factor is None:
+            return offer
+        return offer.model_copy(update={"factor": self.batch_factor, "as_of": None, "source": "--batch-factor"})
+
+    @property
+    def batch_price(self) -> Price | None:
+        """`known_price` in a batch."""
+        price, offer = self.known_price, self.batch_offer
+        if price is None or offer is None:
+            return price
+        day = f", {offer.as_of}" if offer.as_of else ""
+        return Price(
+            prompt=price.prompt * offer.factor,
+            completion=price.completion * offer.factor,
+            cached=None if price.cached is None else price.cached * offer.factor,
+            as_of=price.as_of,
+            source=f"{price.source}, in batches × {offer.factor}: {offer.source}{day}",
+        )
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -269,6 +325,10 @@ class BuildConfig(Record):
     accepted: PositiveInt | None = None
     """Go on through the source until N rows are in `reverse-verified`; the dataset ends with the N-th."""
 
+    batch: bool = False
+    """Ask in batches, which some hosts sell at half the price: answers come within a day; stop and --resume at will."""
+    batch_size: Annotated[int, Field(ge=1, le=50_000)] = 50_000
+    """Most requests in one batch, where the host takes fewer than OpenAI."""
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 64
     """Most requests in flight; the host's 429 and 503 shrink it, success restores it."""
     max_cost: Annotated[Decimal, Field(ge=0)] | None = None
@@ -308,6 +368,7 @@ class BuildConfig(Record):
                 "top_p": None,
                 "max_tokens": self.judge_max_tokens,
                 "price": self.judge_price or (self.teacher.price if at_teachers and model == self.teacher.model else None),
+                "batch_factor": self.teacher.batch_factor if at_teachers else None,
             }
         )
 
@@ -319,3 +380,8 @@ class BuildConfig(Record):
     def asked(self, stage: str) -> TeacherConfig:
         """The model that a stage's requests go to."""
         return self.judging or self.teacher if stage == "judge" else self.teacher
+
+    def price(self, stage: str, *, batched: bool) -> Price | None:
+        """What a stage's requests cost, or None: unknown."""
+        model = self.asked(stage)
+        return model.batch_price if batched else model.known_price

@@ -64,7 +64,11 @@ def reasoning(made: Facts, _facts: Facts) -> bytes | None:
     edges = [edge(place) for place in places]
     cells = axes.pcolormesh(edges, edges, counts, cmap=shades, norm=LogNorm(1, max(most, 2)), edgecolors=PANEL, linewidth=0.6)
     axes.plot(edges[:: len(edges) - 1], edges[:: len(edges) - 1], color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set(aspect="equal", xlabel="forward reasoning, characters", ylabel="reverse reasoning, characters")
+    axes.set(
+        aspect="equal",
+        xlabel="forward reasoning, characters (dashed: equally long)",
+        ylabel="reverse reasoning, characters",
+    )
     _title(axes, "Reasoning, pair by pair")
     _scale(axes.xaxis, edges)
     _scale(axes.yaxis, edges)
@@ -129,21 +133,22 @@ def funnel(made: Facts, _facts: Facts) -> bytes | None:
 def teacher(_made: Facts, facts: Facts) -> bytes | None:
     """How long an answer takes, and what each stage costs: dollars where the price is known, else tokens."""
     stages = {stage: unpacked(counts) for stage, counts in facts["seconds"].items() if counts}
-    if not stages:
-        return None
-    figure, (times, costs) = _panels(2)
-    for stage, counts in stages.items():
-        middle = median(counts) or 0.0
-        _histogram(times, counts, COLORS.get(stage, COLORS["other"]), f"{stage} (median {_seconds(middle)})")
-    times.set(xlabel="seconds per answer", ylabel="answers")
-    _legend(times, "Latency", columns=1)
     spent = facts["steps"]
+    if not spent:
+        return None
+    figure, (*latency, costs) = _panels(2 if stages else 1)  # in batches nobody waits for an answer
+    for times in latency:
+        for stage, counts in stages.items():
+            middle = median(counts) or 0.0
+            _histogram(times, counts, COLORS.get(stage, COLORS["other"]), f"{stage} (median {_seconds(middle)})")
+        times.set(xlabel="seconds per answer", ylabel="answers")
+        _legend(times, "Latency", columns=1)
     priced = all(stage["dollars"] is not None and not stage["unpriced"] for stage in spent.values()) and any(
         float(stage["dollars"]) for stage in spent.values()
     )
     values = [float(stage["dollars"]) if priced else stage["completion_tokens"] for stage in spent.values()]
     bars = costs.bar(list(spent), values, width=0.55, color=[COLORS.get(stage, COLORS["other"]) for stage in spent])
-    costs.bar_label(bars, [f"${value:,.2f}" if priced else f"{value:,}" for value in values], padding=3, fontsize=9, color=INK)
+    costs.bar_label(bars, [_dollars(value) if priced else f"{value:,}" for value in values], padding=3, fontsize=9, color=INK)
     costs.set(yticks=[])
     _title(costs, "Cost, US dollars" if priced else "Tokens written", below=2)
     costs.spines["left"].set_visible(False)
@@ -175,6 +180,10 @@ def _count(found: Mapping[str, Mapping[str, int]], name: str) -> list[int]:
 def _row_count(counts: Mapping[int, int]) -> str:
     total = sum(counts.values())
     return f"{total:,} row{'s' * (total != 1)}, median {median(counts):,.0f}"
+
+
+def _dollars(value: float) -> str:
+    return f"${value:,.2f}" if value >= 0.1 or not value else f"${value:.4f}"
 
 
 def _seconds(value: float) -> str:

@@ -7,9 +7,11 @@
     ledger    tokens and cost of each reply: derived, recomputed where it is missing
     settled   rows whose flow has ended: derived, spares a resume the re-reading
     replayed  attempts that another build made and paid: whose replies were taken from it
+    batch     the batches that were handed to a host, and how far each is known to have come
+    batched   attempts that are sent in a batch, and in which (none yet: it is being gathered)
 
-An attempt without a reply was in flight when its run ended. Writes are grouped: an operation waits at most
-`GROUP_WAIT` for company, then the group is committed (fsync) off the event loop.
+An attempt without a reply was in flight when its run ended, but for one in a batch: that waits at the host. Writes are
+grouped: an operation waits at most `GROUP_WAIT` for company, then the group is committed (fsync) off the event loop.
 """
 
 import asyncio
@@ -56,9 +58,12 @@ CREATE TABLE IF NOT EXISTS ledger (attempt INTEGER PRIMARY KEY, model TEXT, prom
     reasoning INTEGER, cost INTEGER);
 CREATE TABLE IF NOT EXISTS settled (pair_id TEXT PRIMARY KEY, flow TEXT NOT NULL, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS replayed (attempt INTEGER PRIMARY KEY, origin TEXT NOT NULL, cost INTEGER);
+CREATE TABLE IF NOT EXISTS batch (id INTEGER PRIMARY KEY, host TEXT NOT NULL, model TEXT NOT NULL, tag TEXT NOT NULL,
+    digest TEXT NOT NULL, made REAL NOT NULL, file TEXT, remote TEXT, ended REAL, status TEXT);
+CREATE TABLE IF NOT EXISTS batched (attempt INTEGER PRIMARY KEY, batch INTEGER);
 CREATE INDEX IF NOT EXISTS attempt_key ON attempt (key);
 """
-PRIMARY = ("meta", "source", "run", "request", "attempt", "reply", "replayed")
+PRIMARY = ("meta", "source", "run", "request", "attempt", "reply", "replayed", "batch", "batched")
 """The tables that hold more than can be derived."""
 
 
@@ -95,6 +100,35 @@ class StoredReply(NamedTuple):
     cost: int | None
 
 
+class Batch(NamedTuple):
+    """Requests that were handed to a host in one file."""
+
+    id: int
+    host: str
+    model: str
+    tag: str
+    """Given to the host with the batch, to know it by."""
+    digest: str
+    """SHA-256 of the file."""
+    made: float
+    file: str | None = None
+    """The file's id at the host."""
+    remote: str | None = None
+    """The batch's id at the host; None where it is not known whether it was made."""
+    requests: int = 0
+    """How many of its requests have no answer yet."""
+
+
+class Waiting(NamedTuple):
+    """An attempt in a batch that has no answer yet."""
+
+    attempt: int
+    key: str
+    stage: str
+    most: int
+    """What it may cost, in picodollars."""
+
+
 class Spent(NamedTuple):
     """Sums over the ledger. Costs are in picodollars (1e-12 $), so that every price is a whole number a token."""
 
@@ -121,6 +155,14 @@ class Lost(NamedTuple):
     attempts: int
     most: int
     """What they may have cost, at worst, in picodollars."""
+
+
+WAITING = (
+    "FROM batch JOIN batched ON batched.batch = batch.id JOIN attempt ON attempt.id = batched.attempt"
+    " JOIN request USING (key) LEFT JOIN reply ON reply.attempt = attempt.id"
+    " WHERE batch.ended IS NULL AND file IS NOT NULL AND reply.attempt IS NULL"
+)
+"""The attempts that wait for an answer in a batch. One whose file never reached the host was never sent."""
 
 
 @dataclass
@@ -230,20 +272,43 @@ class JournalView:
         return {stage: Spent(*sums) for stage, *sums in self._db.execute(query)}
 
     def in_flight(self, run: int) -> Lost:
-        """Attempts of a run that have no reply: on their way now, or lost with the run."""
+        """Attempts of a run that have no reply: on their way now, or lost with the run. Not those in a batch."""
         query = "SELECT count(*), coalesce(sum(most), 0) FROM attempt LEFT JOIN reply ON reply.attempt = id"
-        return Lost(*self._db.execute(query + " WHERE reply.attempt IS NULL AND run = ?", (run,)).fetchone())
+        query += " WHERE reply.attempt IS NULL AND id NOT IN (SELECT attempt FROM batched) AND run = ?"
+        return Lost(*self._db.execute(query, (run,)).fetchone())
 
     def lost(self) -> Lost:
         """Attempts of all runs without a reply, given up on, or cut off: they may have been billed."""
         query = "SELECT count(*), coalesce(sum(most), 0) FROM attempt LEFT JOIN reply ON reply.attempt = id"
-        return Lost(*self._db.execute(query + " WHERE reply.attempt IS NULL OR error IN ('timeout', 'cut')").fetchone())
+        query += " WHERE (reply.attempt IS NULL AND id NOT IN (SELECT attempt FROM batched)) OR error IN ('timeout', 'cut')"
+        return Lost(*self._db.execute(query).fetchone())
+
+    def batches(self) -> list[Batch]:
+        """The batches that wait at a host, or may, oldest first."""
+        query = (
+            "SELECT batch.id, host, model, tag, digest, made, file, remote, (SELECT count(*) FROM batched LEFT JOIN reply"
+            " USING (attempt) WHERE batch = batch.id AND reply.attempt IS NULL) FROM batch"
+            " WHERE ended IS NULL AND file IS NOT NULL ORDER BY id"
+        )
+        return [Batch(*row) for row in self._db.execute(query)]
+
+    def waiting(self, batch: int | None = None) -> list[Waiting]:
+        """The attempts that wait in a batch, or in any."""
+        query = f"SELECT attempt.id, key, stage, coalesce(most, 0) {WAITING} AND ? IN (batch.id, 0)"
+        return [Waiting(*row) for row in self._db.execute(query, (batch or 0,))]
+
+    def replies_in_batches(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM ledger JOIN batched USING (attempt)").fetchone()[0])
+
+    def is_batched(self, attempt: int) -> bool:
+        return self._db.execute("SELECT 1 FROM batched WHERE attempt = ?", (attempt,)).fetchone() is not None
 
     def spent_at_most(self) -> int:
-        """Picodollars that are spent for certain, plus the worst of what is lost or came without usage."""
+        """Picodollars that are spent for certain, plus the worst of what is lost, waits in a batch, or came without usage."""
         query = "SELECT coalesce(sum(coalesce(most, 0)), 0) FROM ledger JOIN attempt ON id = ledger.attempt WHERE cost IS NULL"
         (unpriced,) = self._db.execute(query).fetchone()
-        return self.spent().cost + self.lost().most + int(unpriced)
+        (waits,) = self._db.execute(f"SELECT coalesce(sum(most), 0) {WAITING}").fetchone()  # a constant of ours
+        return self.spent().cost + self.lost().most + int(waits) + int(unpriced)
 
     def prompt(self, key: str) -> str | None:
         """The last message of the request `key` as it was sent."""
@@ -323,9 +388,10 @@ class JournalView:
         return None if first is None else (first, last)
 
     def seconds(self) -> Iterator[tuple[str, float]]:
-        """Of each answer, its stage and the seconds that it took."""
+        """Of each answer, its stage and the seconds that it took; in a batch nobody waits for one."""
         query = (
             "SELECT stage, received - sent FROM reply JOIN attempt ON id = attempt JOIN request USING (key) WHERE status = 200"
+            " AND id NOT IN (SELECT attempt FROM batched)"
         )
         return iter(self._db.execute(query))
 
@@ -363,7 +429,10 @@ class Journal(JournalView):
         """The disk is full: what is in flight can still be written (into the ballast's space), nothing new may be sent."""
         self._pending = _Group()
         self._committing: asyncio.Task[None] | None = None
-        self._last = int(self._db.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
+        self._last, self._last_batch = (
+            int(self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])  # noqa: S608  # of ours
+            for table in ("attempt", "batch")
+        )
         self.run = 0
 
     def set(self, name: str, value: str) -> None:
@@ -403,10 +472,14 @@ class Journal(JournalView):
         self._last += 1
         return self._last
 
-    async def sent(self, attempt: int, request: Request, pair_id: str, host: str, model: str, most: int | None) -> None:
+    async def sent(
+        self, attempt: int, request: Request, pair_id: str, host: str, model: str, most: int | None, *, batched: bool = False
+    ) -> None:
         """Record that `request` is about to be sent, and may cost `most` picodollars; return once that is durable."""
         if self.full:
             raise _disk_full(self.path)
+        if batched:
+            self._later("INSERT INTO batched VALUES (?, NULL)", attempt)
         self._later("INSERT OR IGNORE INTO request VALUES (?, ?, ?)", request.key, request.stage, request.canonical)
         row = (attempt, self.run, request.key, pair_id, host, model, time.time(), most)
         await self._durable("INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
@@ -415,6 +488,26 @@ class Journal(JournalView):
         """Record what came back, before anyone reads it. `status` 0: no HTTP response; `error` names what happened."""
         row = (attempt, time.time(), status, error, zlib.crc32(body), body)
         await self._durable("INSERT INTO reply VALUES (?, ?, ?, ?, ?, ?)", *row)
+
+    async def gathered(self, batch: Batch, attempts: Iterable[int]) -> None:
+        """Record that `attempts` are about to be handed over in `batch`."""
+        for attempt in attempts:
+            self._later("UPDATE batched SET batch = ? WHERE attempt = ?", batch.id, attempt)
+        row = (batch.id, batch.host, batch.model, batch.tag, batch.digest, batch.made)
+        await self._durable("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL)", *row)
+
+    async def handed_over(self, batch: int, file: str, remote: str | None = None) -> None:
+        """Record what the host calls a batch's file, before the batch is made of it, and then the batch."""
+        await self._durable("UPDATE batch SET file = ?, remote = ? WHERE id = ?", file, remote, batch)
+
+    async def ended(self, batch: int, status: str) -> None:
+        """Record that nothing more is to come from a batch."""
+        await self._durable("UPDATE batch SET ended = ?, status = ? WHERE id = ?", time.time(), status, batch)
+
+    def next_batch(self) -> int:
+        """A number for a batch that is about to be made."""
+        self._last_batch += 1
+        return self._last_batch
 
     def enter(self, attempt: int, model: str | None, usage: Usage, cost: int | None) -> None:
         """Put a reply's model, tokens and cost (picodollars; None: unknown) into the ledger, with the next group."""

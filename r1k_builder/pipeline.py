@@ -16,7 +16,8 @@ from itertools import chain
 from r1k_builder import embedded
 from r1k_builder.accepted import Quota
 from r1k_builder.account import Account, Stopped
-from r1k_builder.config import BuildConfig
+from r1k_builder.batch import Batches, Standing
+from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.errors import Interrupted, LocalError, R1kError
 from r1k_builder.flow import NO_BENCHMARKS, Flow
 from r1k_builder.journal import Journal
@@ -53,7 +54,7 @@ class Pipeline:
         """As in the assembly, so that both count alike; only towards a quota is anything compared here."""
         self.version = flow_version(config)
         self.began = time.time()
-        self._admitted = asyncio.Semaphore(ROWS_PER_SLOT * config.concurrency)
+        self._admitted = asyncio.Semaphore(config.batch_size if config.batch else ROWS_PER_SLOT * config.concurrency)
         self._rows: set[asyncio.Task[None]] = set()
         self._asking: dict[str, asyncio.Event] = {}
         self._draining: asyncio.Task[None] | None = None
@@ -81,8 +82,7 @@ class Pipeline:
                     url = model.url
                     if url is None:
                         url = await stack.enter_async_context(embedded.serve())
-                    teacher = Teacher(self.config, model, url, self.account, self.slots[model.host])
-                    self.teachers[stage] = await stack.enter_async_context(teacher)
+                    self.teachers[stage] = await stack.enter_async_context(self._teacher(model, url, self.account))
                 await self._run_rows(chain([first], examples))
         finally:
             await self.journal.flush()
@@ -91,6 +91,19 @@ class Pipeline:
             with contextlib.suppress(LocalError):
                 self.account.catch_up()  # a drain ends when the host has answered, before all of it is in the ledger
             raise self.account.stopped_by
+
+    def _teacher(self, model: TeacherConfig, url: str, account: Account) -> Teacher:
+        """One that asks in batches where it is to, or where batches of an earlier run wait at the host."""
+        left = any((batch.host, batch.model) == (model.host, model.host_model) for batch in self.journal.batches())
+        if self.config.batch or left:
+            return Batches(self.config, model, url, account, self.slots[model.host], self.journal)
+        return Teacher(self.config, model, url, account, self.slots[model.host])
+
+    @property
+    def standing(self) -> list[Standing]:
+        """How far the batches have come that wait at a host."""
+        asked = (teacher for teacher in self.teachers.values() if isinstance(teacher, Batches))
+        return [standing for teacher in asked for standing in teacher.standing.values()]
 
     @property
     def short(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ class Snapshot(NamedTuple):
     """Nothing more is sent; what is in flight is waited for."""
     verified: str | None = None
     """With --accepted: how many of how many."""
+    batches: str | None = None
+    """With --batch: what waits at the host."""
 
     @property
     def done(self) -> int:
@@ -74,8 +77,18 @@ def take_snapshot(pipeline: Pipeline, done_before: int) -> Snapshot:
         cost=cost_text(account.cost, account.unpriced, account.replies) if account else "",
         seconds_left=(rows - done) / rate if rate > 0 else None,
         stopping=account is not None and account.stopped_by is not None,
+        batches=_batches(pipeline) if pipeline.config.batch or pipeline.standing else None,
         verified=f"{quota.verified:,}/{quota.wanted:,} verified" if quota else None,
     )
+
+
+def _batches(pipeline: Pipeline) -> str:
+    standing = pipeline.standing
+    if not standing:
+        return "a batch is being gathered"
+    states = ", ".join(f"{count} {status}" for status, count in sorted(Counter(one.status for one in standing).items()))
+    done, requests = sum(one.done for one in standing), sum(one.requests for one in standing)
+    return f"batches: {states} ({done:,} of {requests:,} requests done)"
 
 
 def cost_text(cost: int, unpriced: int, replies: int) -> str:
@@ -90,15 +103,15 @@ def describe(now: Snapshot) -> str:
     """A snapshot on one line."""
     if now.stopping:
         return f"stopping: {now.in_flight} requests in flight are waited for and recorded (Ctrl-C again gives them up)"
-    parts = [f"{now.done:,}/{now.rows:,} rows", f"{now.in_flight} in flight (limit {now.limit})"]
+    parts = [f"{now.done:,}/{now.rows:,} rows", now.batches or f"{now.in_flight} in flight (limit {now.limit})"]
     if now.verified:
         parts.insert(0, now.verified)
     if now.rejected:
         parts.insert(1, f"{now.rejected:,} rejected")
     if now.retrying:
         parts.append(f"{now.retrying} waiting to retry (next in {now.next_retry:.0f} s)")
-    parts += [f"{now.tokens_per_second:,.0f} tokens/s", now.cost]
-    if now.seconds_left is not None:
+    parts += [now.cost] if now.batches else [f"{now.tokens_per_second:,.0f} tokens/s", now.cost]
+    if now.seconds_left is not None and not now.batches:
         parts.append(f"{duration(now.seconds_left)} left")
     return " · ".join(parts)
 
@@ -136,14 +149,16 @@ def writing(folder: Path) -> Iterator[None]:
 
 async def _print_lines(pipeline: Pipeline, console: Console, done_before: int) -> None:
     """A line now and then, and one at once when the run begins to stop."""
-    printed, stopping = time.monotonic(), False
+    printed, stopping, said = time.monotonic(), False, ""
     while True:
         await asyncio.sleep(REFRESH)
         stops = pipeline.account is not None and pipeline.account.stopped_by is not None
         if stops != stopping or time.monotonic() - printed >= LINE_EVERY:
             printed, stopping = time.monotonic(), stops
             line = describe(take_snapshot(pipeline, done_before))
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            if line != said:  # a batch may take a day
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+            said = line
 
 
 def _render(now: Snapshot) -> Group:

@@ -1,4 +1,4 @@
-"""The only module that speaks to a model: one request in, one completion out, whatever the host does meanwhile.
+"""Speaks to a model (as does `batch.py`, in batches): one request in, one completion out, whatever the host does meanwhile.
 
 What is retried, over `retry_budget` seconds and with full jitter: connection errors, timeouts, 408, 409, 429, 5xx,
 bodies that are no completion, transient finish reasons. What rejects the row: a repeated 400 or 422. What stops the
@@ -38,6 +38,9 @@ UNREACHABLE_AFTER = {"never answered": 10.0, "fell silent": 300.0}
 CONNECT_TIMEOUT = 30.0
 """Seconds until a connection must stand."""
 
+CHAT = "/chat/completions"
+JSON = {"Content-Type": "application/json"}
+
 SHORTEST_SECRET = 8
 """Characters; a shorter "key" is a placeholder, and to replace it would change ordinary text."""
 
@@ -52,7 +55,8 @@ class Recorder(Protocol):
     """Where attempts and replies are made durable."""
 
     def answered(self, host: str, model: str, sampling: Mapping[str, Any]) -> bool: ...
-    async def sent(self, request: Request, pair_id: str, host: str, model: str) -> int: ...
+    async def sent(self, request: Request, pair_id: str, host: str, model: str, *, batched: bool = False) -> int: ...
+    def expect(self, attempt: int, stage: str, most: int) -> None: ...
     async def received(self, attempt: int, status: int, body: bytes, error: str | None = None) -> None: ...
     async def read(self, attempt: int, completion: Completion | None) -> None: ...
 
@@ -65,7 +69,7 @@ class SlotPool(Protocol):
     def refused(self, retry_after: float | None) -> None: ...
 
 
-class _Patience:
+class Patience:
     """When to retry no more: `budget` seconds after a request's first failure, its waits for a slot not counted.
 
     So a request that queues, or takes long, and fails is retried all the same.
@@ -96,7 +100,7 @@ class Exhausted(Exception):
     """The retry budget is spent; the row is owed to the next resume."""
 
 
-class _Transient(Exception):
+class Transient(Exception):
     """Worth another attempt. `name` says what happened; `retry_after` is the host's own wish in seconds."""
 
     def __init__(self, name: str, retry_after: float | None = None) -> None:
@@ -104,11 +108,11 @@ class _Transient(Exception):
         self.retry_after = retry_after
 
 
-class _BadRequest(_Transient):
+class BadRequest(Transient):
     """400 or 422: retried once, since some hosts say so when they are overloaded."""
 
 
-class _Said(NamedTuple):
+class Said(NamedTuple):
     """How a host took a request: what it answered, or, with status 0, what happened instead."""
 
     status: int = 0
@@ -142,7 +146,7 @@ class Teacher:
         self._refusals = 0
         self._failures = 0
         self._heard = time.monotonic()
-        self._url = base_url.rstrip("/") + "/chat/completions"
+        self._base = base_url.rstrip("/")
         self._client = _connect(base_url, self._key, config, model)
 
     async def __aenter__(self) -> Self:
@@ -156,15 +160,7 @@ class Teacher:
 
         Raises RowRefused, Exhausted, HostRefused, HostUnreachable, or what the recorder raises.
         """
-        patience = _Patience(self._config.retry_budget)
-        policy = AsyncRetrying(
-            retry=retry_if_exception_type(_Transient),
-            wait=self._wait,
-            stop=patience,
-            before_sleep=lambda state: self.retrying.update({request.key: time.time() + state.upcoming_sleep}),
-            retry_error_callback=_give_up,
-        )
-
+        patience = Patience(self._config.retry_budget)
         bad_requests = 0
 
         async def attempt() -> Completion:
@@ -172,25 +168,35 @@ class Teacher:
             self.retrying.pop(request.key, None)
             try:
                 return await self._attempt(request, pair_id, urgency, patience)
-            except _BadRequest as error:
+            except BadRequest as error:
                 bad_requests += 1
                 if bad_requests >= BAD_REQUESTS and self._answered:  # before any answer it may be the settings
                     raise RowRefused(str(error)) from None
                 raise
 
         try:
-            return await policy(attempt)
+            return await self._policy(request, patience)(attempt)
         finally:
             self.retrying.pop(request.key, None)
+
+    def _policy(self, request: Request, patience: Patience) -> AsyncRetrying:
+        """How often, and when, a request is sent again."""
+        return AsyncRetrying(
+            retry=retry_if_exception_type(Transient),
+            wait=self._wait,
+            stop=patience,
+            before_sleep=lambda state: self.retrying.update({request.key: time.time() + state.upcoming_sleep}),
+            retry_error_callback=give_up,
+        )
 
     def _wait(self, state: RetryCallState) -> float:
         """Full jitter, on top of the host's own Retry-After."""
         error = state.outcome.exception() if state.outcome else None
         jitter: float = wait_random_exponential(multiplier=1, max=60)(state)
-        asked = error.retry_after if isinstance(error, _Transient) else None
+        asked = error.retry_after if isinstance(error, Transient) else None
         return jitter if asked is None else asked + min(jitter, 1.0)
 
-    async def _attempt(self, request: Request, pair_id: str, urgency: int, patience: _Patience) -> Completion:
+    async def _attempt(self, request: Request, pair_id: str, urgency: int, patience: Patience) -> Completion:
         """One attempt. The slot is held until the host has answered, and not while the answer is made durable."""
         queued = time.monotonic()
         async with self._slots.take(urgency):
@@ -199,37 +205,45 @@ class Teacher:
             said = await self._exchange(request)
         await self._recorder.received(number, said.status, said.body, said.error)
         self._watch(said.error)
+        return await self._read(number, request.key, said)
+
+    async def _read(self, number: int, key: str, said: Said) -> Completion:
+        """What was said to a recorded attempt at the request `key`; what is no usable completion is raised."""
         if said.status != 200:
             raise self._meaning(said)
         try:
-            completion = read_reply(said.body, key=request.key, host=self.host, requested_model=self.model)
+            completion = read_reply(said.body, key=key, host=self.host, requested_model=self.model)
         except UnreadableReply as error:
             await self._recorder.read(number, None)
             if error.status is None:
-                raise _Transient(f"unreadable reply: {error}") from None
+                raise Transient(f"unreadable reply: {error}") from None
             if error.status in REFUSALS:
                 self._slots.refused(None)
             raise self._meaning(said._replace(status=error.status)) from None  # an error inside a 200, as OpenRouter sends them
         await self._recorder.read(number, completion)
         if completion.finish_reason in TRANSIENT_FINISH_REASONS:
-            raise _Transient(f"finish_reason: {completion.finish_reason}")
+            raise Transient(f"finish_reason: {completion.finish_reason}")
         self._answered = True
         return completion
 
-    async def _exchange(self, request: Request) -> _Said:
+    def _body(self, request: Request) -> dict[str, Any]:
+        return {"model": self.model, "messages": request.messages, **request.sampling}
+
+    async def _exchange(self, request: Request) -> Said:
         """Send, and tell the slots how the host took it."""
-        content = json.dumps({"model": self.model, "messages": request.messages, **request.sampling}).encode()
+        content = json.dumps(self._body(request)).encode()
         try:
-            async with asyncio.timeout(self._config.deadline), self._client.post(self._url, data=content) as response:
+            posting = self._client.post(self._base + CHAT, data=content, headers=JSON)
+            async with asyncio.timeout(self._config.deadline), posting as response:
                 body = await response.read()
         except (TimeoutError, aiohttp.ClientError) as failure:
-            return _Said(error=_name_failure(failure))
-        retry_after = _retry_after(response.headers.get("Retry-After"))
+            return Said(error=name_failure(failure))
+        retry_after = read_retry_after(response.headers.get("Retry-After"))
         if response.status == 200:
             self._slots.succeeded()
         elif response.status in REFUSALS:
             self._slots.refused(retry_after)
-        return _Said(response.status, self._redact(body), retry_after)
+        return Said(response.status, self._redact(body), retry_after)
 
     def _watch(self, error: str | None) -> None:
         """Stop the run where the host can't be reached any more. One that cuts an answer off, or keeps silent, is there."""
@@ -245,11 +259,11 @@ class Teacher:
                 " then type r1k-build --resume"
             )
 
-    def _meaning(self, said: _Said) -> Exception:
+    def _meaning(self, said: Said) -> Exception:
         """What an answer that is no completion is raised as."""
         status, retry_after = said.status, said.retry_after
         if said.error is not None:
-            return _Transient(said.error)
+            return Transient(said.error)
         quoted = quote(said.body)
         if status in (401, 402, 403, 404):
             advice = self._advice(status)
@@ -260,16 +274,16 @@ class Teacher:
                     f"{self.host} answered {status} and asks to wait for {retry_after:.0f} s, longer than --retry-budget:"
                     " type r1k-build --resume then"
                 )
-            return _Transient(str(status), retry_after)
+            return Transient(str(status), retry_after)
         if status < 400:
-            return _Transient(str(status))  # neither an answer nor a refusal
+            return Transient(str(status))  # neither an answer nor a refusal
         self._refusals += 1
         if not self._answered and self._refusals >= FIRST_REFUSALS:
             return HostRefused(
                 f"{self.host} refused the first {self._refusals} requests with {status} ({quoted}):"
                 f" check {self._model_option} and the sampling options, then type r1k-build --resume"
             )
-        return _BadRequest(quoted)
+        return BadRequest(quoted)
 
     def _advice(self, status: int) -> str:
         variable = self._variable
@@ -298,7 +312,7 @@ def read_api_key(variable: str | None) -> str | None:
     return key
 
 
-def _give_up(state: RetryCallState) -> None:
+def give_up(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     raise Exhausted(str(error)) from None
 
@@ -314,7 +328,6 @@ def _connect(base_url: str, key: str | None, config: BuildConfig, model: Teacher
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle),
         headers={
             "Authorization": f"Bearer {key or 'none'}",
-            "Content-Type": "application/json",
             "Accept": "application/json",
             "User-Agent": f"r1k/{__version__}",
         },
@@ -323,14 +336,14 @@ def _connect(base_url: str, key: str | None, config: BuildConfig, model: Teacher
     )
 
 
-def _name_failure(failure: Exception) -> str:
+def name_failure(failure: Exception) -> str:
     """`connection` where the request never reached the host; else `timeout` or `cut`, and it may be billed."""
     if isinstance(failure, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return "connection"
     return "timeout" if isinstance(failure, TimeoutError) else "cut"
 
 
-def _retry_after(value: str | None) -> float | None:
+def read_retry_after(value: str | None) -> float | None:
     """`Retry-After` in seconds (a number or an HTTP date), at most an hour."""
     if value is None:
         return None

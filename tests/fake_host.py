@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -121,15 +121,25 @@ class FakeHost:
         good = (e for e in self.log if e.status == 200 and e.fault is None)
         return collections.Counter(f"{e.prompt}{json.dumps(e.sampling, sort_keys=True)}" for e in good)
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/v1/chat/completions", self.chat)]
+
+    def hear(self, body: dict[str, Any], key: str) -> Exchange:
+        """Log what is asked for with the Authorization header `key`."""
         prompt = body["messages"][-1]["content"]
         number = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
         sampling = {name: value for name, value in body.items() if name != "messages"}
         stage = "invert" if INVERSION in prompt else next((name for words, name in OTHERS.items() if words in prompt), "solve")
-        exchange = Exchange(number, stage, sampling, request.headers.get("Authorization", ""), time.monotonic())
+        exchange = Exchange(number, stage, sampling, key, time.monotonic())
         self.log.append(exchange)
         self.attempts[number] += 1
+        return exchange
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        prompt = body["messages"][-1]["content"]
+        exchange = self.hear(body, request.headers.get("Authorization", ""))
+        number = exchange.prompt
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         fault = "429" if self.cap and self.in_flight > self.cap else self.script(number, self.attempts[number])
@@ -139,7 +149,7 @@ class FakeHost:
                 return self._refuse(exchange, fault)
             if fault in {"drop", "garbage", "hang", "blanks"}:
                 return await self._break(request, fault)
-            payload = self._completion(body["model"], prompt, exchange)
+            payload = self.completion(body["model"], prompt, exchange)
             await asyncio.sleep(self.latency + (fault == "slow"))
             return await self._answer(request, payload, exchange)
         finally:
@@ -170,7 +180,7 @@ class FakeHost:
             transport.abort()
         return response
 
-    def _completion(self, model: str, prompt: str, exchange: Exchange) -> bytes:
+    def completion(self, model: str, prompt: str, exchange: Exchange) -> bytes:
         content = complete(model, prompt, exchange.prompt, exchange.fault)
         exchange.usage = content["usage"]
         message = content["choices"][0]["message"]
@@ -208,6 +218,9 @@ class FakeHost:
         return response
 
 
+Host = TypeVar("Host", bound=FakeHost)
+
+
 def complete(model: str, prompt: str, number: str, fault: str | None) -> dict[str, Any]:
     """The body of a 200: a reverse question, or a solution, made from the prompt's hash."""
     content = f"The sum is $\\frac{{1}}{{2}}$ of {number[:6]}.\n\n\\boxed{{{int(number[:4], 16)}}}"
@@ -234,11 +247,11 @@ def complete(model: str, prompt: str, number: str, fault: str | None) -> dict[st
 
 
 @contextmanager
-def serve(host: FakeHost, port: int = 0) -> Iterator[FakeHost]:
+def serve(host: Host, port: int = 0) -> Iterator[Host]:
     """`host` on a port of loopback (0: a free one), in a thread of its own; its `url` is set."""
     loop, started = asyncio.new_event_loop(), threading.Event()
     app = web.Application(client_max_size=2**26)
-    app.router.add_post("/v1/chat/completions", host.chat)
+    app.add_routes(host.routes())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
 
     async def start() -> None:

@@ -169,6 +169,7 @@ def serve_hub(**repositories: Repository) -> Iterator[HubServer]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer, which goes out as head and body, waits 40 ms for an acknowledgement
     hub: HubServer
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class's name for it)
@@ -255,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
             self.connection.close()
             return
-        headers = {"Retry-After": "0"} if fault.status == 429 else {}
+        headers = {"Retry-After": "0"} if fault.status in {429, 503} else {}
         token = self.headers.get("Authorization", "")
         self._send(fault.status, json.dumps({"error": f"no: {token}"}).encode(), headers)
 

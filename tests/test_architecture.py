@@ -18,7 +18,7 @@ LAYERS = [
     {"folder", "teacher", "source", "invert", "solve", "cycle", "judge", "verify", "pair", "card"},
     {"files"},
     {"export", "overlap", "flow", "account", "completions"},
-    {"replay", "benchmarks", "accepted", "review"},
+    {"replay", "benchmarks", "accepted", "review", "batch"},
     {"pipeline", "assemble"},
     {"progress", "recheck", "hub"},
     {"build"},

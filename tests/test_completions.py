@@ -16,6 +16,7 @@ from r1k_builder.columns import COMPLETIONS, SCHEMAS
 from tests.command import Build, parquet, rows, run_here
 from tests.fake_host import FakeHost
 from tests.hub_server import Repository, client_environment, serve_hub
+from tests.shop import Shop, write_source
 
 Questions = Callable[[int], Path]
 
@@ -88,6 +89,26 @@ def test_a_replay_asks_nobody_and_gives_the_same_bytes(build: Build, monkeypatch
     card = (other.folder / "README.md").read_text()
     assert f"{completions(folder).num_rows} answers from {origin}" in card
     assert "Every one of the 12 source rows rests on those alone" in card
+
+
+@pytest.mark.parametrize("more", [(), ("--until-verified", "3"), ("--accepted", "3", "--until-verified", "2")])
+def test_a_replay_of_every_kind_of_evidence_asks_nobody(
+    more: tuple[str, ...], host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several samples, the way back and a judge's verdicts are replies like any other; the judge's key is not needed either."""
+    host.say = Shop(rate=0.6, wrong=0.3, off=1).say
+    build = Build(host, write_source(tmp_path / "shop.jsonl", 12), tmp_path / "r1k")
+    asking = ("--samples", "3", "--cycle", "--judge", "j", "--judge-key-variable", "JUDGES_API_KEY", *more)
+    monkeypatch.setenv("JUDGES_API_KEY", "of the judge")
+    folder = published(build, *asking)
+    monkeypatch.delenv("JUDGES_API_KEY")
+    asked = len(host.log)
+    assert {exchange.stage for exchange in host.log} == {"invert", "solve", "cycle", "judge"}
+    other = again(build, "other")
+    ended = other.here("--replay", str(folder), "--with-completions", *asking)
+    assert ended.status == 0, ended
+    assert len(host.log) == asked
+    assert parquet(other.folder) == parquet(build.folder)
 
 
 def test_a_replay_begun_again_takes_nothing_twice(build: Build) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from r1k_builder.teacher import _retry_after
+from r1k_builder.teacher import read_retry_after
 from tests.command import Build, Ended, journal, paid, parquet, rows, run_here, wait_until
 from tests.fake_host import Exchange, FakeHost, Script, no_faults, random_faults, serve
 
@@ -148,7 +148,7 @@ def test_a_retry_after_beyond_the_budget_ends_the_run_at_once(make_build: MakeBu
      ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Oct 99999999999 12 24:00:00", None)],
 )  # fmt: skip
 def test_retry_after_is_read_whatever_a_host_writes(text: str, seconds: float | None) -> None:
-    assert _retry_after(text) == seconds
+    assert read_retry_after(text) == seconds
 
 
 CAPS = ((64, 2.0), (16, 2.0), (128, 1e9))
