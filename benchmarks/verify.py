@@ -27,6 +27,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from faults import FAULTS, FREE, Fault, Row, clean, contaminated, in_words
+from judging import Judge
 
 from r1k_builder.embedded import facts
 from r1k_builder.schema import CHECKS, identify
@@ -36,6 +37,7 @@ EXAMPLES = """\
 examples:
   python benchmarks/verify.py --math500 math500.jsonl            2,000 rows with planted faults (half a minute)
   python benchmarks/verify.py --rows 400 --seed 3                fewer, without the contaminated ones
+  python benchmarks/verify.py --judge 0.95                       with a simulated judge that is right 95 times in 100
   python benchmarks/verify.py --labels labels.csv --pairs r1k --recordings recordings.parquet
 """
 
@@ -76,7 +78,8 @@ class Teacher(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], judge: Judge | None) -> None:
+        self.judge = judge
         self.inversions = {
             row.question.strip(): f"New Question: {row.new_question}\n\nNew Answer: {row.new_answer}" for row in rows
         }
@@ -85,6 +88,8 @@ class Teacher(ThreadingHTTPServer):
 
     def reply(self, prompt: str) -> tuple[str, str]:
         """Content and reasoning."""
+        if self.judge is not None and (verdict := self.judge.reply(prompt)) is not None:
+            return verdict, "Weighed."
         body, _, tail = prompt.partition("- Question:")[2].rpartition('"instructions"')
         if "- New Question:" in tail:
             return self.inversions[body.rpartition("- Answer:")[0].strip()], "Turned round."
@@ -113,14 +118,14 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(rows: Sequence[Row]) -> Iterator[str]:
-    with Teacher(rows) as server:
+def serving(rows: Sequence[Row], judge: Judge | None) -> Iterator[str]:
+    with Teacher(rows, judge) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/v1"
         server.shutdown()
 
 
-def build(rows: Sequence[Row], folder: Path, math500: Path | None) -> float:
+def build(rows: Sequence[Row], folder: Path, math500: Path | None, judge: Judge | None) -> float:
     """A real build of the rows; seconds."""
     source = folder.with_suffix(".jsonl")
     lines = (
@@ -130,9 +135,10 @@ def build(rows: Sequence[Row], folder: Path, math500: Path | None) -> float:
     )  # fmt: skip
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     began = time.time()
-    with serving(rows) as url:
+    with serving(rows, judge) as url:
         compared = f"math500={math500}" if math500 else "none"
         command = ["--source", source, "--base-url", url, "--model", "planted", "--tokenizer", "none", "--output", folder]
+        command += ["--judge", "judge", "--judge-base-url", url] if judge else []
         done = subprocess.run(
             [sys.executable, "-m", "r1k_builder", *map(str, command), "--benchmarks", compared],
             capture_output=True,
@@ -165,13 +171,15 @@ def planted(options: argparse.Namespace) -> int:
     rows = plant(options.rows, options.seed, items)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "r1k"
-        seconds = build([row for _, row in rows], folder, options.math500)
+        judge = Judge({row.new_question.strip(): fault for fault, row in rows}, options.judge) if options.judge else None
+        seconds = build([row for _, row in rows], folder, options.math500, judge)
         found = verdicts(folder)
     if items:
         print(
             f"{len(in_words(items))} of {len(items)} items of {options.math500.name} say something in words and can be planted"
         )
-    print(f"{len(rows):,} rows, seed {options.seed}, built and checked in {seconds:.0f} s; judge: none was asked\n")
+    asked = f"a simulated one, right in {options.judge:.0%} of its words" if options.judge else "none was asked"
+    print(f"{len(rows):,} rows, seed {options.seed}, built and checked in {seconds:.0f} s; judge: {asked}\n")
     print(f"{'fault':<18}{'rows':>6}{'found':>7}{'recall':>8}  {'95 % interval':<15} by")
     missed = []
     for name in dict.fromkeys([*FREE, *FAULTS, "clean"]):
@@ -183,7 +191,8 @@ def planted(options: argparse.Namespace) -> int:
         share, (low, high) = sum(map(bool, by)) / len(by), wilson(sum(map(bool, by)) / len(by), len(by))
         names = ", ".join(f"{check} {count}" for check, count in Counter(check for row in by for check in row).most_common(4))
         print(f"{name:<18}{len(kind):>6}{sum(map(bool, by)):>7}{share:>8.1%}  {low:.1%}–{high:<8.1%} {names}")
-        if (name in FREE and share < LEAST_RECALL) or (name == "clean" and share > MOST_FALSE_ALARMS):
+        false_alarms = name == "clean" and share > MOST_FALSE_ALARMS and not options.judge  # those of a judge are its own
+        if (name in FREE and share < LEAST_RECALL) or false_alarms:
             missed.append(name)
         if options.show == name:
             unexpected = [row for row, checks in zip(kind, by, strict=True) if bool(checks) == (name == "clean")]
@@ -276,6 +285,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2000, help="rows with and without faults (default: 2000)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--judge", type=float, metavar="SHARE", help="ask a simulated judge, too, right in this share of its words"
+    )
     parser.add_argument("--math500", type=Path, metavar="FILE", help="items of MATH-500, JSON lines with `problem`")
     parser.add_argument(
         "--show", metavar="FAULT", help="print a dozen rows of a fault that were not found, or of clean that were"
