@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 from r1k_builder.embedded.solver import solve
 
@@ -26,6 +27,7 @@ class Judge:
     def reply(self, prompt: str) -> str | None:
         """The verdict as JSON; None for what no judge is asked."""
         texts = {found["name"]: found["text"] for found in _PART.finditer(prompt)}
+        said: dict[str, Any]
         if "inverse" in texts:
             fault = self._faults.get(texts["inverse"].strip(), "clean")
             reversed_, leaks = fault not in NOT_REVERSED, fault == "answer leaked"
@@ -34,11 +36,15 @@ class Judge:
             truth = _worked_out(texts["problem"])
             right = {name[-1]: _value(text) == truth for name, text in texts.items() if name.startswith("answer ")}
             words = {True: "correct", False: "wrong"}
-            said = {"verdicts": {letter: words[is_right == self._honest(prompt, letter)] for letter, is_right in right.items()}}
+            verdicts = {letter: words[is_right == self._honest(prompt, letter)] for letter, is_right in right.items()}
+            said = {"verdicts": verdicts}
         elif "problem" in texts:
             truth = _worked_out(texts["problem"])
             own = truth if truth is None or self._honest(prompt, "answer") else truth + 1
-            said = {"answerable": self._word(prompt, "answerable", truth is not None), "final_answer": own and str(own)}
+            said = {
+                "answerable": self._word(prompt, "answerable", truth is not None),
+                "final_answer": None if own is None else str(own),
+            }
         else:
             return None
         return json.dumps(said)
