@@ -48,6 +48,8 @@ MOST_RUN = 4
 """How often a short text may not say one sentence or line in a row."""
 MOST_REPEATS = 6
 """Nor in all, where it is of a dozen characters or more."""
+MOST_SHORT_REPEATS = 8
+"""Nor where it is shorter."""
 
 
 def _loop(raw: bytes) -> str | None:
@@ -80,8 +82,9 @@ def _repeated(text: str) -> str | None:
         return None
     sentences = [sentence for part in _SENTENCES.split(text) if " " in (sentence := part.strip())]
     runs = [(len(list(run)), sentence) for sentence, run in groupby(sentences)]
-    in_all = [(times, sentence) for sentence, times in Counter(sentences).items() if len(sentence) >= 12]
-    for most, counted in ((MOST_RUN, runs), (MOST_REPEATS, in_all)):
+    in_all = [(times, sentence) for sentence, times in Counter(sentences).items()]
+    long = [(times, sentence) for times, sentence in in_all if len(sentence) >= 12]
+    for most, counted in ((MOST_RUN, runs), (MOST_REPEATS, long), (MOST_SHORT_REPEATS, in_all)):
         times, sentence = max(counted, default=(0, ""))
         if times >= most:
             return f"a loop: {times} times {quote(sentence)}"
