@@ -220,7 +220,8 @@ def check_lengths(
     if long_prompts:
         said += f"; {long_prompts:,} prompts are longer than {max_prompt_length:,} tokens"
     if len(cut) + long_prompts > MOST_CUT * len(found) and not allow_truncation:
-        raise DataError(f"{said}: raise --max_length, take --overlong gemini, or type --allow_truncation true")
+        mend = "raise --max_length, take --overlong gemini," if cut else "raise --max_prompt_length"
+        raise DataError(f"{said}: {mend} or type --allow_truncation true")
     return said
 
 
