@@ -272,7 +272,7 @@ def test_a_tag_names_the_direction_and_is_not_learnt(tmp_path: Path) -> None:
 
 def test_weights_by_direction_are_those_of_the_loss_that_is_trained(tmp_path: Path) -> None:
     """Σ w·nll over all response tokens ÷ their number, beside a dense computation in float64; and the gradient with it."""
-    rows = PAIRS[:2] + [row("d", "forward", "a longer one")]
+    rows = [*PAIRS[:2], row("d", "forward", "a longer one")]
     found, settings = arguments(tmp_path, "--forward_weight", "0.25", "--reverse_weight", "3")
     shown, _ = run.prepare(Dataset.from_list(rows), found, settings, small_tokenizer())
     shown = shown.add_column("weight", run.row_weights(shown["direction"], found))
