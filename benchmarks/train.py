@@ -1,6 +1,6 @@
 """What training costs, each part measured in processes of its own:
 
-  head   a step with a vocabulary of 152,064 on a long sequence: through TRL's fused head, the adapter on lm_head and all, beside
+  head   a step with a vocabulary of 152,064 on a long sequence: through TRL's fused head, with an adapter on lm_head, beside
          full logits; peak memory and seconds as ratios
   plan   the peak that `r1k_train plan` predicts beside the measured one, on shapes that its constants were not fitted to
   wait   ranks of batch size 1 that wait for the longest row: rows at random beside `train_sampling_strategy: group_by_length`
@@ -16,13 +16,15 @@ beyond what it held before the weights were made (Linux alone), on a GPU what to
 
 import argparse
 import json
+import math
+import os
 import platform
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -32,7 +34,6 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset
 from peft import get_peft_model
-from torch.utils.data import BatchSampler
 from transformers import Qwen2Config, Qwen2ForCausalLM, TrainerCallback
 from trl import get_peft_config
 
@@ -42,6 +43,7 @@ from r1k_train.lm_head import show_adapted_head
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 GIB = 2**30
 SHAPES = {
+    "nothing": {"layers": 1, "hidden": 16, "inner": 16, "heads": 2, "groups": 1, "vocabulary": 1536},
     "7b": {"layers": 28, "hidden": 3584, "inner": 18944, "heads": 28, "groups": 4, "vocabulary": 152064},
     "head": {"layers": 2, "hidden": 256, "inner": 512, "heads": 4, "groups": 2, "vocabulary": 152064},
     "wide": {"layers": 4, "hidden": 512, "inner": 2048, "heads": 8, "groups": 2, "vocabulary": 8192},
@@ -142,11 +144,20 @@ def rows_of(case: Case) -> tuple[Dataset, Any]:
 
 
 def measure(case: Case) -> Measured:
-    """Train `case.steps` steps as the command would, and watch."""
+    """Train `case.steps` steps as the command would, and watch. A model of nothing goes before: its peak is the libraries'."""
+    if case.device == "cpu":
+        trained(replace(case, shape="nothing", tokens=32))
+    before = resident("VmRSS") if case.device == "cpu" else 0
+    seconds = trained(case)
+    peak = resident("VmHWM") - before if case.device == "cpu" else torch.cuda.max_memory_allocated()
+    return Measured(peak, seconds)
+
+
+def trained(case: Case) -> float:
+    """Seconds of a step. From the first step on peaks count anew."""
     rows, tokenizer = rows_of(case)
     with tempfile.TemporaryDirectory() as folder:
         arguments, settings, model = case.parsed(folder)
-        before = resident("VmRSS") if case.device == "cpu" else 0
         torch.set_default_dtype(getattr(torch, case.dtype))
         with torch.device(case.device):
             base: Any = Qwen2ForCausalLM(case.config)
@@ -162,12 +173,11 @@ def measure(case: Case) -> Measured:
         else:
             trainer = (FullLogits if case.full_logits else sft.DirectedSFTTrainer)(callbacks=[clock], **given)
         if case.device == "cpu":
-            Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+            Path("/proc/self/clear_refs").write_text("5")
         else:
             torch.cuda.reset_peak_memory_stats()
         trainer.train()
-        peak = resident("VmHWM") - before if case.device == "cpu" else torch.cuda.max_memory_allocated()
-    return Measured(peak, clock.seconds())
+    return clock.seconds()
 
 
 def resident(name: str) -> int:
@@ -179,7 +189,9 @@ def resident(name: str) -> int:
 def measured(case: Case) -> Measured | None:
     """What a process of its own measures; None where its memory was too small, which is said."""
     command = [sys.executable, __file__, "--case", json.dumps(asdict(case))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # glibc gives back what is freed, so that what is resident is what is held
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = next(iter(reversed(done.stderr.strip().splitlines())), f"status {done.returncode}")
         print(f"  {case.shape}, {case.tokens:,} tokens: {last[:200]}")
@@ -215,7 +227,8 @@ def predicted(case: Case) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         arguments, settings, model = case.parsed(folder)
     sides = 2 if case.command == "dpo" else 1
-    one = plan.run_of(arguments, settings, model, case.config, case.tokens, sides, from_adapter=case.from_adapter)
+    gpus = 0 if case.device == "cpu" else 1
+    one = plan.run_of(arguments, settings, model, case.config, case.tokens, sides, from_adapter=case.from_adapter, gpus=gpus)
     return plan.memory(one)
 
 
@@ -234,12 +247,75 @@ def planned() -> None:
                 )
 
 
-PARTS = {"head": head, "plan": planned}
+def waiting(processes: Sequence[int] = (2, 4, 8), rows: int = 1000) -> None:
+    """A step lasts as long as its longest row. Rows come as the trainer's own sampler orders and accelerate deals them."""
+    draw = random.Random(0)
+    lengths = [min(round(draw.lognormvariate(math.log(7000), 0.65)), 20_000) for _ in range(rows)]
+    print(f"wait: 7B, {rows:,} rows of {min(lengths):,} to {max(lengths):,} tokens (lognormal, median 7,000, cut)")
+    costs = [_flops("7b", size, 256) for size in lengths]
+    for count in processes:
+        busy = {way: _busy(way, lengths, costs, count) for way in ("random", "group_by_length")}
+        ratio = busy["group_by_length"] / busy["random"]
+        shown = ", ".join(f"{way} {share:.0%}" for way, share in busy.items())
+        print(f"  {count} GPUs: share of the time in which they work: {shown}: {ratio:.2f} × as fast")
+
+
+def _busy(way: str, lengths: Sequence[int], costs: Sequence[float], count: int) -> float:
+    """Share of the ranks' time that is work, over an epoch."""
+    prompt, completion = [[{"role": role, "content": "1"}] for role in ("user", "assistant")]
+    rows = Dataset.from_dict(
+        {"prompt": [prompt] * len(lengths), "completion": [completion] * len(lengths), "length": list(lengths)}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        _, settings, _ = Case("head", 64, targets=()).parsed(folder)
+        settings.train_sampling_strategy = way
+        config = Qwen2Config(vocab_size=1536, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+        trainer = sft.DirectedSFTTrainer(
+            model=Qwen2ForCausalLM(config), args=settings, train_dataset=rows, processing_class=tiny.make_tokenizer(["1"])
+        )
+        batches = list(trainer.get_train_dataloader().batch_sampler)
+    ranks = [[costs[batch[0]] for batch in BatchSamplerShard(batches, count, rank)] for rank in range(count)]
+    return sum(map(sum, ranks)) / (count * sum(map(max, zip(*ranks, strict=True))))
+
+
+def _flops(shape: str, tokens: int, rank: int) -> float:
+    one = plan.shape_of(Case(shape, tokens).config, untied=False)
+    return plan.flops(one, tokens, one.adapter(rank, [*SEVEN, "lm_head"]), adapter=True, checkpointing=True)
+
+
+def gpu(name: str | None) -> None:
+    print("gpu: Qwen2.5-7B's shape, random weights in bfloat16, LoRA 256, checkpointing, one row a step")
+    if not torch.cuda.is_available():
+        print("  there is no GPU here: run this part where one is")
+        return
+    if name is None:
+        raise SystemExit(f"name the GPU for its MFU: --gpu, one of {', '.join(sorted(plan.GPUS))}")
+    print(f"  {torch.cuda.get_device_name()}")
+    for tokens in (4_000, 8_000, 12_000, 20_000):
+        for command in ("sft", "dpo"):
+            for targets in ((*SEVEN, "lm_head"), tuple(SEVEN)):
+                case = Case(
+                    "7b", tokens, command, targets, 256, from_adapter=command == "dpo", dtype="bfloat16", steps=4, device="cuda"
+                )
+                found = measured(case)
+                if found:
+                    sides = 2 if command == "dpo" else 1
+                    work = _flops("7b", tokens, 256) * (sides * 1.25 if command == "dpo" else 1)  # the reference's pass
+                    mfu = work / found.seconds / (plan.GPUS[name].tflops * 1e12)
+                    print(
+                        f"  {command} {tokens:6,} tokens {'with' if 'lm_head' in targets else 'without'} the head's adapter:"
+                        f" {sides * tokens / found.seconds:,.0f} tokens/s, MFU {mfu:.0%}, peak {found.peak / GIB:.1f} GiB,"
+                        f" planned {plan.peak(predicted(case)) / GIB:.1f}"
+                    )
+
+
+PARTS: dict[str, Callable[[], None]] = {"head": head, "plan": planned, "wait": waiting}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=PARTS) if "--case" not in sys.argv else None
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (these by default) and gpu")
+    parser.add_argument("--gpu", choices=sorted(plan.GPUS), help="whose peak counts for the MFU")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.case:
@@ -247,8 +323,10 @@ def main() -> int:
         print(json.dumps(asdict(measure(Case(**words | {"targets": tuple(words["targets"])})))))
         return 0
     print(f"{platform.platform()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for part in given.parts:
-        PARTS[part]()
+    if unknown := set(given.parts) - {*PARTS, "gpu"}:
+        parser.error(f"there is no part {', '.join(unknown)}")
+    for part in given.parts or PARTS:
+        PARTS[part]() if part in PARTS else gpu(given.gpu)
     return 0
 
 

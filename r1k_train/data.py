@@ -77,6 +77,14 @@ def digest(rows: Dataset) -> str:
     return total.hexdigest()
 
 
+def commit_of(rows: Dataset) -> str | None:
+    """The Hub commit that rows were read from, 40 hex digits; None where they came from a folder or a file."""
+    found = {match[1] for url in rows.info.download_checksums or () if (match := _AT_COMMIT.match(url))}
+    return found.pop() if len(found) == 1 else None
+
+
+_AT_COMMIT = re.compile(r"hf://datasets/[^@]+@([0-9a-f]{40})/")
+
 # -- the authors' Parquet ------------------------------------------------------------------------------------------
 
 _USER = re.compile(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL)

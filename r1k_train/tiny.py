@@ -26,8 +26,8 @@ _MARK = re.compile("|".join(map(re.escape, MARKS)))
 def make_tokenizer(texts: Iterable[str]) -> Any:
     """Byte-level BPE over `texts`; a digit is a token, as in Qwen's. The same texts give the same tokenizer.
 
-    Unlike Qwen's, what stands between two digits or in a line is merged across its spaces ("speed of ", " m/s, t = "), so that a
-    row is half as long: a CPU's minutes go to what is to be learnt.
+    Unlike Qwen's, what stands between two digits or in a line is merged across its spaces ("speed of ", " m/s, t = "), so that
+    a row is half as long: a CPU's minutes go to what is to be learnt.
     """
     core = Tokenizer(models.BPE())
     pieces = pre_tokenizers.Split(Regex(r"\p{N}|[^\p{N}\n]*\n|[^\p{N}\n]+"), "isolated")
