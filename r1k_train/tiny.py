@@ -1,5 +1,6 @@
 """`model_name_or_path: tiny`: a seeded model and a tokenizer of its own, made on the spot from the rows that it will learn."""
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +10,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 NAME = "tiny"
-VOCABULARY = 1536
+VOCABULARY = 1024
+LONGEST = 32
+"""Characters of a token."""
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -18,37 +21,42 @@ CHATML = (
 """Qwen2.5's template without its default system turn and tools."""
 
 
-TURNS = ["system\n", "user\n", "assistant\n"] * 2
-"""What the template says beside the messages, often enough to be merged."""
+HEADS = [f"{word}\n" for word in ("system", "user", "assistant", "think", "answer")]
+"""What follows `<|im_start|>`: a token each."""
 _MARK = re.compile("|".join(map(re.escape, MARKS)))
 
 
 def make_tokenizer(texts: Iterable[str]) -> Any:
-    """Byte-level BPE over `texts`; a digit is a token, as in Qwen's. The same texts give the same tokenizer.
+    """A unigram model over bytes (Kudo 2018, arXiv 1804.10959); a digit is a token, as in Qwen's.
 
-    Unlike Qwen's, what stands between two digits or in a line is merged across its spaces ("speed of ", " m/s, t = "), so that
-    a row is half as long: a CPU's minutes go to what is to be learnt.
+    What stands between two digits of a line may be one token, spaces and all ("short side is ", " m/s, t = "): rows are half as
+    long as with words, and a number stands beside what it is. The same texts give the same tokenizer, on every process.
     """
-    core = Tokenizer(models.BPE())
-    pieces = pre_tokenizers.Split(Regex(r"\p{N}|[^\p{N}\n]*\n|[^\p{N}\n]+"), "isolated")
-    core.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    core = Tokenizer(models.Unigram())
+    core.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r"\p{N}|\n|[^\p{N}\n]+"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
     core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(MARKS), initial_alphabet=sorted(alphabet), show_progress=False, min_frequency=2
-    )
-    core.train_from_iterator((piece for text in [*TURNS, *texts] for piece in _MARK.split(text)), trainer)
+    trainer = trainers.UnigramTrainer(
+        vocab_size=VOCABULARY - len(MARKS) - len(HEADS), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=[MARKS[0]], unk_token=MARKS[0], max_piece_length=LONGEST, show_progress=False,
+    )  # fmt: skip
+    core.train_from_iterator((piece for text in texts for piece in _MARK.split(text) if piece), trainer)
+    # The trainer sums in an order of its own: its scores differ in the last digits from process to process.
+    pieces = sorted((-round(score, 6), piece) for piece, score in json.loads(core.to_str())["model"]["vocab"][1:])
+    core.model = models.Unigram([(MARKS[0], 0.0), *((piece, -cost) for cost, piece in pieces)], unk_id=0)
     tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=core)  # type: ignore[no-untyped-call]
     tokenizer.add_special_tokens(
         {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "additional_special_tokens": ["<|im_start|>"]}
     )
-    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.add_tokens(["<think>", "</think>", *HEADS])
     tokenizer.chat_template = CHATML
     return tokenizer
 
 
 def make_model(tokenizer: Any, seed: int) -> Any:
-    """Qwen2's shape in about a million parameters: 3 layers of 128, 4 heads on 2, untied head; float32."""
+    """Qwen2's shape in under a million parameters: 3 layers of 128, 4 heads on 2, untied head; float32."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=VOCABULARY, hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4,
