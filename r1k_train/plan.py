@@ -144,11 +144,13 @@ def _layer(one: Run) -> tuple[float, float]:
 
     Saved: the inputs of its norms and of its projections, queries, keys, values and the attention's output, gate, up, their
     product and silu(gate); an adapter's own x·A besides. Without one the norms' results, too, for their weights' gradients.
+    On a CPU torch's attention also keeps its probabilities, heads × length², which flash and memory-efficient kernels do not.
     """
     shape, wide = one.shape, one.weight_bytes * one.tokens
     query, value = shape.heads * shape.head_size, shape.groups * shape.head_size
     saved = 4 * shape.inner + 4 * shape.hidden + 3 * query + 2 * value + (7 * one.rank if one.rank else 2 * shape.hidden)
-    return wide * saved, wide * (3 * shape.inner + 2 * shape.hidden)
+    probabilities = 4 * one.rows * shape.heads * one.longest**2 if one.gpus == 0 else 0
+    return wide * saved + probabilities, wide * (3 * shape.inner + 2 * shape.hidden) + 2 * probabilities
 
 
 def peak(parts: dict[str, float]) -> float:

@@ -43,9 +43,7 @@ def make_tokenizer(texts: Iterable[str]) -> Any:
         special_tokens=[MARKS[0]], unk_token=MARKS[0], max_piece_length=LONGEST, show_progress=False,
     )  # fmt: skip
     core.train_from_iterator((piece for text in texts for piece in _MARK.split(text) if piece), trainer)
-    # The trainer sums in an order of its own: its scores differ in the last digits from process to process.
-    pieces = sorted((-round(score, 6), piece) for piece, score in json.loads(core.to_str())["model"]["vocab"][1:])
-    core.model = models.Unigram([(MARKS[0], 0.0), *((piece, -cost) for cost, piece in pieces)], unk_id=0)
+    core.model = models.Unigram([(MARKS[0], 0.0), *_reproducible(core)], unk_id=0)
     tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=core)  # type: ignore[no-untyped-call]
     tokenizer.add_special_tokens(
         {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "additional_special_tokens": ["<|im_start|>"]}
@@ -53,6 +51,16 @@ def make_tokenizer(texts: Iterable[str]) -> Any:
     tokenizer.add_tokens(["<think>", "</think>", *HEADS])
     tokenizer.chat_template = CHATML
     return tokenizer
+
+
+def _reproducible(core: Any) -> list[tuple[str, float]]:
+    """The pieces with their scores, less what the trainer leaves to chance: the order of its sums, and so the last digits, and
+    the order in which single bytes come that it would not have kept.
+    """
+    scores = dict(json.loads(core.to_str())["model"]["vocab"][1:])
+    lowest = min(scores.values())
+    costs = sorted((-round(lowest if len(piece) == 1 else score, 6), piece) for piece, score in scores.items())
+    return [(piece, -cost) for cost, piece in costs]
 
 
 def make_model(tokenizer: Any, seed: int) -> Any:
