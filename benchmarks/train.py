@@ -63,6 +63,7 @@ class Case:
     targets: tuple[str, ...] = (*SEVEN, "lm_head")
     """Of LoRA; none: all weights learn."""
     rank: int = 16
+    dropout: float = 0.0
     checkpointing: bool = True
     from_adapter: bool = False
     """DPO goes on from an adapter, a copy of which is the reference."""
@@ -88,7 +89,16 @@ class Case:
             "optim": "adamw_torch", "dtype": self.dtype, "use_cpu": self.device == "cpu", "bf16": self.device != "cpu",
             "logging_steps": 1000, "model_name_or_path": self.shape,
         }  # fmt: skip
-        adapter = ["--use_peft", "true", "--lora_r", str(self.rank), "--lora_target_modules", *self.targets]
+        adapter = [
+            "--use_peft",
+            "true",
+            "--lora_r",
+            str(self.rank),
+            "--lora_dropout",
+            str(self.dropout),
+            "--lora_target_modules",
+            *self.targets,
+        ]
         return [f"--{name}={value}" for name, value in words.items()] + (adapter if self.targets else [])
 
     def parsed(self, folder: str) -> tuple[Any, Any, Any]:
@@ -214,12 +224,13 @@ def head(tokens: Sequence[int] = (1024, 2048)) -> None:
             )
 
 
-FITTED = [Case("wide", 1024), Case("deep", 768, checkpointing=False)]
+FITTED = [Case("wide", 1024), Case("deep", 768, checkpointing=False, dropout=0.05)]
 """What the plan's constants were read off."""
 UNSEEN = [
     Case("large", 1536),
     Case("deep", 1536, targets=(), checkpointing=False),
-    Case("wide", 1024, command="dpo", from_adapter=True, rank=64),
+    Case("deep", 1024, command="dpo", from_adapter=True, rank=64),
+    Case("large", 1024, targets=tuple(SEVEN), checkpointing=False),
 ]
 
 

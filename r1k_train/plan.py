@@ -98,6 +98,8 @@ class Run(NamedTuple):
     optimizer_bytes: int
     """Per trained weight."""
     weight_bytes: int
+    dropped: tuple[str, ...] = ()
+    """Projections whose adapter has dropout."""
     gpus: int = 1
     """0: a CPU."""
     zero3: bool = False
@@ -144,13 +146,14 @@ def _layer(one: Run) -> tuple[float, float]:
 
     Saved: the inputs of its norms and of its projections, queries, keys, values and the attention's output, gate, up, their
     product and silu(gate); an adapter's own x·A besides. Without one the norms' results, too, for their weights' gradients.
-    On a CPU torch's attention also keeps its probabilities, heads × length², which flash and memory-efficient kernels do not.
+    With dropout each adapted projection keeps what is left of its input, and a mask: a byte each, on a CPU a float.
     """
     shape, wide = one.shape, one.weight_bytes * one.tokens
     query, value = shape.heads * shape.head_size, shape.groups * shape.head_size
     saved = 4 * shape.inner + 4 * shape.hidden + 3 * query + 2 * value + (7 * one.rank if one.rank else 2 * shape.hidden)
-    probabilities = 4 * one.rows * shape.heads * one.longest**2 if one.gpus == 0 else 0
-    return wide * saved + probabilities, wide * (3 * shape.inner + 2 * shape.hidden) + 2 * probabilities
+    inputs = sum(inputs for name, (inputs, _) in shape.linears.items() if name in one.dropped)
+    mask = one.weight_bytes if one.gpus == 0 else 1
+    return wide * saved + one.tokens * inputs * (one.weight_bytes + mask), wide * (3 * shape.inner + 2 * shape.hidden)
 
 
 def peak(parts: dict[str, float]) -> float:
@@ -178,6 +181,7 @@ def run_of(
         checkpointing=settings.activation_checkpointing,
         optimizer_bytes=2 if "8bit" in settings.optim else 8,
         weight_bytes=4 if model.dtype in {None, "float32"} else 2,
+        dropped=tuple(targets) if adapter and model.lora_dropout else (),
         gpus=gpus,
         zero3=zero3,
     )
@@ -253,6 +257,7 @@ def _adapter_of(path: str | None, model: Any) -> bool:
     try:
         config = PeftConfig.from_pretrained(path)
         model.lora_r, model.lora_target_modules = config.r, sorted(config.target_modules)
+        model.lora_dropout = config.lora_dropout
     except (OSError, ValueError) as error:
         if not model.lora_target_modules:
             raise run.RecipeError(

@@ -56,12 +56,13 @@ ZERO3 += ["--zero3_init_flag", "true", "--zero3_save_16bit_model", "true", "--mi
 
 
 def test_ddp_is_one_process_with_the_same_batch_and_resumes(folder: Path, base: Path, tmp_path: Path) -> None:
-    assert sft.main(recipe(folder, base, tmp_path / "one", 4)) == 0
-    save = ["--save_strategy", "steps", "--save_steps", "2"]
+    fast = ["--learning_rate", "3e-3"]
+    assert sft.main(recipe(folder, base, tmp_path / "one", 4, *fast)) == 0
+    save = ["--save_strategy", "steps", "--save_steps", "2", *fast]
     launch(ROOT, DDP, ["r1k_train"], ["sft", *recipe(folder, base, tmp_path / "two", 2, *save)])
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     checkpoint = ["--resume_from_checkpoint", str(tmp_path / "two/checkpoint-2")]
-    launch(tmp_path, DDP, ["-m", "r1k_train"], ["sft", *recipe(folder, base, tmp_path / "again", 2, *checkpoint)])
+    launch(tmp_path, DDP, ["-m", "r1k_train"], ["sft", *recipe(folder, base, tmp_path / "again", 2, *checkpoint, *fast)])
     assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "two"), rel=1e-5)
 
 
