@@ -166,6 +166,16 @@ def test_only_the_response_is_learnt(runs: Runs, folder: Path) -> None:
         assert torch.equal(ids[labels != -100], labels[labels != -100])
 
 
+def test_packed_rows_train_and_each_sees_itself_alone(runs: Runs, folder: Path, tmp_path: Path) -> None:
+    """Packed, the same rows give the loss that they give unpacked: nothing is seen across a row's border."""
+    words = ["--model_name_or_path", str(runs.pretrain), "--max_steps", "1", "--per_device_train_batch_size", "40"]
+    words += ["--learning_rate", "1e-5", "--train_sampling_strategy", "sequential"]
+    assert sft.main(recipe("sft", folder, tmp_path / "apart", *words)) == 0
+    assert sft.main(recipe("sft", folder, tmp_path / "packed", *words, "--packing", "true")) == 0
+    apart, packed = logged(tmp_path / "apart"), logged(tmp_path / "packed")
+    assert apart == pytest.approx(packed, rel=1e-4)
+
+
 @pytest.mark.parametrize("loss", ["dpop", "dpo_shift", "unlikelihood"])
 def test_each_loss_of_ours_trains_an_adapter(runs: Runs, folder: Path, tmp_path: Path, loss: str) -> None:
     words = ["--model_name_or_path", str(runs.pretrain), "--adapter_name_or_path", str(runs.sft), "--max_steps", "2"]
