@@ -261,7 +261,7 @@ def _adapter_of(path: str | None, model: Any) -> bool:
     except (OSError, ValueError) as error:
         if not model.lora_target_modules:
             raise run.RecipeError(
-                f"{path} holds no adapter yet: type --lora_r and --lora_target_modules as its SFT recipe has them"
+                f"{path} holds no adapter yet: type --lora_r, --lora_dropout and --lora_target_modules as its SFT recipe"
             ) from error
     return True
 

@@ -88,7 +88,7 @@ def test_dpo_takes_rank_and_targets_from_the_adapter_or_asks_for_them(
     adapter = str(tmp_path / "adapter")
     assert plan.main([*words, "--adapter_name_or_path", adapter]) == 2
     assert "holds no adapter yet: type --lora_r" in capsys.readouterr().err
-    typed = ["--lora_r", "8", "--lora_target_modules", "q_proj", "lm_head"]
+    typed = ["--lora_r", "8", "--lora_dropout", "0", "--lora_target_modules", "q_proj", "lm_head"]
     assert plan.main([*words, "--adapter_name_or_path", adapter, *typed]) == 0
     by_hand = capsys.readouterr().out
     LoraConfig(task_type="CAUSAL_LM", r=8, target_modules=["q_proj", "lm_head"]).save_pretrained(adapter)
