@@ -77,6 +77,14 @@ def digest(rows: Dataset) -> str:
     return total.hexdigest()
 
 
+def commit_of(rows: Dataset) -> str | None:
+    """The Hub commit that rows were read from, 40 hex digits; None where they came from a folder or a file."""
+    found = {match[1] for url in rows.info.download_checksums or () if (match := _AT_COMMIT.match(url))}
+    return found.pop() if len(found) == 1 else None
+
+
+_AT_COMMIT = re.compile(r"hf://datasets/[^@]+@([0-9a-f]{40})/")
+
 # -- the authors' Parquet ------------------------------------------------------------------------------------------
 
 _USER = re.compile(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL)
@@ -220,7 +228,8 @@ def check_lengths(
     if long_prompts:
         said += f"; {long_prompts:,} prompts are longer than {max_prompt_length:,} tokens"
     if len(cut) + long_prompts > MOST_CUT * len(found) and not allow_truncation:
-        raise DataError(f"{said}: raise --max_length, take --overlong gemini, or type --allow_truncation true")
+        mend = "raise --max_length, take --overlong gemini," if cut else "raise --max_prompt_length"
+        raise DataError(f"{said}: {mend} or type --allow_truncation true")
     return said
 
 

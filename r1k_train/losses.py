@@ -69,23 +69,29 @@ def sft(pairs: Pairs, strengths: Strengths) -> Tensor:  # noqa: ARG001  one sign
 
 
 def dpop(pairs: Pairs, strengths: Strengths) -> Tensor:
-    """−log σ(β(Δw − Δl − λ·max(0, −Δw))): Pal et al., DPO-Positive, arXiv 2402.13228, eq. 3.
+    """−log σ(β(Δw − Δl − λ·max(0, −Δw))): Pal et al., Smaug (DPO-Positive), arXiv 2402.13228, eq. 3.
 
-    A chosen response below the reference's probability costs λ times what it lost.
+    The paper writes the last term as max(0, log r(w|x)/π(w|x)), which is max(0, −Δw): a chosen response below the reference's
+    probability costs λ times what it lost, inside the sigmoid.
     """
     lost = (-pairs.chosen_ratio).clamp(min=0)
     return -logsigmoid(strengths.beta * (pairs.chosen_ratio - pairs.rejected_ratio - strengths.dpop_lambda * lost))
 
 
 def dpo_shift(pairs: Pairs, strengths: Strengths) -> Tensor:
-    """−log σ(β(Δw − f(λ)·Δl)): Yang et al., DPO-Shift, arXiv 2502.07599, with a fixed f(λ)."""
+    """−log σ(β(Δw − f(λ)·Δl)): Yang et al., DPO-Shift, arXiv 2502.07599, section 3, with a fixed f(λ).
+
+    So the authors' code has it, reference and all (github.com/Meaquadddd/DPO-Shift, scripts/dposhift_trainer.py, `dpo_loss`);
+    theirs may also let f(λ) rise or fall linearly over the run.
+    """
     return -logsigmoid(strengths.beta * (pairs.chosen_ratio - strengths.shift_lambda * pairs.rejected_ratio))
 
 
 def unlikelihood(pairs: Pairs, strengths: Strengths) -> Tensor:  # noqa: ARG001
-    """−log(1 − π(token)), averaged over each rejected response's tokens: Welleck et al., arXiv 1908.04319, eq. 4.
+    """−log(1 − π(token)), averaged over each rejected response's tokens: Welleck et al., arXiv 1908.04319, eq. 3.
 
-    It needs no reference. A token of probability 1 costs what one of 1 − 1e-6 costs.
+    The only negative candidate at a step is the rejected response's own token; the paper's likelihood term (eq. 4) is `sft`, or
+    any other loss beside it. It needs no reference. A token of probability 1 costs what one of 1 − 1e-6 costs.
     """
     rest = torch.log1p(-pairs.rejected_tokens.exp().clamp(max=1 - 1e-6)) * pairs.rejected_mask
     return -rest.sum(dim=1) / pairs.rejected_mask.sum(dim=1).clamp(min=1)

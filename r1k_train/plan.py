@@ -1,7 +1,8 @@
 """`python -m r1k_train plan sft|dpo --config RECIPE`: memory, time, arithmetic and cost of a run, before anything is launched.
 
-Memory is counted by part for one GPU, from the model's shape and the longest row. What a CUDA context, the allocator's
-fragmentation and the collectives' buffers add is one allowance, `ALLOWANCE`.
+Memory is counted by part for one GPU, from the model's shape and the longest row; the peak is the highest of three moments of a
+step. What a CUDA context, the allocator's fragmentation and the collectives' buffers add is one allowance, `ALLOWANCE`.
+`benchmarks/train.py plan` measures it: within 15 % on a CPU, on shapes that no constant was read off. No GPU was at hand.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from peft import PeftConfig
 from transformers import AutoConfig
 
 from r1k_train import data, dpo, run, sft
@@ -81,11 +83,14 @@ class Run(NamedTuple):
     """What of a recipe decides memory and time."""
 
     shape: Shape
-    tokens: int
-    """Of one forward pass on one GPU: rows × longest row, both responses of a pair."""
+    rows: int
+    """Of one forward pass on one GPU: both responses of a pair are two."""
+    longest: int
+    """Tokens of the longest row."""
     trained: int
     """Weights that learn."""
-    adapter: bool
+    rank: int
+    """Of the adapter; 0: all weights learn."""
     on_head: bool
     reference: bool
     """A second adapter is kept as the reference."""
@@ -93,30 +98,93 @@ class Run(NamedTuple):
     optimizer_bytes: int
     """Per trained weight."""
     weight_bytes: int
-    gpus: int
-    zero3: bool
+    dropped: tuple[str, ...] = ()
+    """Projections whose adapter has dropout."""
+    gpus: int = 1
+    """0: a CPU."""
+    zero3: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.longest
+
+
+TILE = 4096 * 32768
+"""Logits that TRL's head has at once, tokens × words of the vocabulary at most (trl/kernels/chunked_logprob.py)."""
+CPU_TILES = 9
+"""Copies of a tile that its backward pass holds where no Triton is, read off the same file."""
 
 
 def memory(one: Run) -> dict[str, float]:
-    """Bytes on each GPU at the peak of a step, by part."""
+    """Bytes on each GPU by part; `peak` says which of them are there at once."""
     shape, tokens, wide = one.shape, one.tokens, one.weight_bytes
     spread = one.gpus if one.zero3 else 1
-    trained_bytes = 4 if one.adapter else wide  # peft keeps an adapter in float32
-    adapters = one.trained * trained_bytes if one.adapter else 0
-    layer = wide * tokens * (3 * shape.inner + 6 * shape.hidden + 2 * (shape.heads + shape.groups) * shape.head_size)
-    kept = wide * tokens * shape.hidden * shape.layers if one.checkpointing else layer * shape.layers
-    head = shape.vocabulary * shape.hidden * wide
+    trained_bytes = 4 if one.rank else wide  # peft keeps an adapter in float32
+    adapters = one.trained * trained_bytes if one.rank else 0
+    saved, passing = _layer(one)
+    gradients = one.trained * trained_bytes
+    head = wide * shape.hidden + 4 * shape.hidden  # the states and their gradient, which TRL keeps in float32
+    words = shape.vocabulary * shape.hidden
+    tile = min(tokens, 4096) * min(shape.vocabulary, 32768)
     return {
         "weights": shape.weights * wide / spread,
         "adapter": adapters * (2 if one.reference else 1) / spread,
-        "gradients": one.trained * trained_bytes / spread,
         "optimizer": one.trained * one.optimizer_bytes / spread,
-        "activations kept": kept,
-        "one layer, again": layer if one.checkpointing else 0.0,
-        # W + s·BA, s·BA and its gradient; TRL scores the positions in tiles
-        "head": (3 * head if one.on_head else 0) + 2 * wide * tokens * shape.hidden,
-        "allowance": ALLOWANCE,
-    }
+        "gradients": gradients / spread,
+        "DDP's buckets": 0.0 if one.zero3 or one.gpus < 2 else gradients,  # a second copy of the gradients
+        "activations kept": (wide * shape.hidden * tokens if one.checkpointing else saved) * shape.layers,
+        "one layer, again": passing + (saved if one.checkpointing else 0),
+        # W + s·BA in the weights' type, its gradient and the update's in float32
+        "head": head * tokens + tile * (4 * CPU_TILES if one.gpus == 0 else wide)
+        + ((wide + 8) * words if one.on_head else 0 if one.rank else 4 * words),
+        "allowance": 0.0 if one.gpus == 0 else ALLOWANCE,
+    }  # fmt: skip
+
+
+def _layer(one: Run) -> tuple[float, float]:
+    """Bytes of what a layer saves for its backward pass, and of the gradients that pass through it at once.
+
+    Saved: the inputs of its norms and of its projections, queries, keys, values and the attention's output, gate, up, their
+    product and silu(gate); an adapter's own x·A besides. Without one the norms' results, too, for their weights' gradients.
+    With dropout each adapted projection keeps what is left of its input, and a mask: a byte each, on a CPU a float.
+    """
+    shape, wide = one.shape, one.weight_bytes * one.tokens
+    query, value = shape.heads * shape.head_size, shape.groups * shape.head_size
+    saved = 4 * shape.inner + 4 * shape.hidden + 3 * query + 2 * value + (7 * one.rank if one.rank else 2 * shape.hidden)
+    inputs = sum(inputs for name, (inputs, _) in shape.linears.items() if name in one.dropped)
+    mask = one.weight_bytes if one.gpus == 0 else 1
+    return wide * saved + one.tokens * inputs * (one.weight_bytes + mask), wide * (3 * shape.inner + 2 * shape.hidden)
+
+
+def peak(parts: dict[str, float]) -> float:
+    """Bytes at the highest point of a step: at the head, in the first layer that is gone back through, or at its end."""
+    kept = parts["activations kept"]
+    always = sum(parts[name] for name in ("weights", "adapter", "optimizer", "DDP's buckets", "allowance"))
+    return always + max(kept + parts["head"], kept + parts["one layer, again"], parts["gradients"])
+
+
+def run_of(
+    arguments: Any, settings: Any, model: Any, config: Any, longest: int, sides: int, *,
+    from_adapter: bool, gpus: int = 0, zero3: bool = False,
+) -> Run:  # fmt: skip
+    """A recipe's run on rows of `longest` tokens; `from_adapter`: DPO that goes on from an adapter as `model` says."""
+    shape, targets = shape_of(config, arguments.untie_embeddings), model.lora_target_modules or ()
+    adapter = model.use_peft or from_adapter
+    return Run(
+        shape,
+        rows=sides * settings.per_device_train_batch_size,
+        longest=longest,
+        trained=shape.adapter(model.lora_r, targets) if adapter else shape.weights,
+        rank=model.lora_r if adapter else 0,
+        on_head=adapter and "lm_head" in targets,
+        reference=from_adapter,
+        checkpointing=settings.activation_checkpointing,
+        optimizer_bytes=2 if "8bit" in settings.optim else 8,
+        weight_bytes=4 if model.dtype in {None, "float32"} else 2,
+        dropped=tuple(targets) if adapter and model.lora_dropout else (),
+        gpus=gpus,
+        zero3=zero3,
+    )
 
 
 def flops(shape: Shape, tokens: int, trained: int, adapter: bool, checkpointing: bool) -> float:
@@ -135,11 +203,11 @@ def suggestions(one: Run, parts: dict[str, float], limit: float) -> list[str]:
         "--activation_checkpointing true": one._replace(checkpointing=True),
         "accelerate/zero3.yaml": one._replace(zero3=True),
         "lm_head out of --lora_target_modules": one._replace(on_head=False),
-        f"--max_length {one.tokens // 2}": one._replace(tokens=one.tokens // 2),
+        f"--max_length {one.longest // 2}": one._replace(longest=one.longest // 2),
         "a GPU more under ZeRO-3": one._replace(zero3=True, gpus=one.gpus + 1),
     }
-    totals = {name: sum(memory(other).values()) for name, other in tries.items()}
-    return [f"{name}: {total / GIB:.0f} GiB" for name, total in totals.items() if total <= limit < sum(parts.values())]
+    totals = {name: peak(memory(other)) for name, other in tries.items()}
+    return [f"{name}: {total / GIB:.0f} GiB" for name, total in totals.items() if total <= limit < peak(parts)]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -167,32 +235,35 @@ def _main(words: Sequence[str] | None) -> int:
     parser = {"sft": sft, "dpo": dpo}[options.command].make_parser()
     # The plan is made where no GPU is; neither switch changes what is planned.
     arguments, settings, model = run.parse(parser, [*recipe, "--use_cpu", "true", "--bf16", "false"])
-    adapter = getattr(arguments, "adapter_name_or_path", None)
     try:
         config = AutoConfig.from_pretrained(model.model_name_or_path, revision=model.model_revision)
     except (OSError, ValueError) as error:
         raise run.RecipeError(f"{model.model_name_or_path} can't be reached: check --model_name_or_path") from error
-    shape = shape_of(config, arguments.untie_embeddings)
     sides = 2 if options.command == "dpo" else 1
     lengths = options.rows or _lengths(arguments, model)
     longest = min(max(lengths), settings.max_length or max(lengths))
-    targets = model.lora_target_modules or ()
-    trained = shape.adapter(model.lora_r, targets) if model.use_peft or adapter else shape.weights
-    one = Run(
-        shape,
-        tokens=longest * sides * settings.per_device_train_batch_size,
-        trained=trained,
-        adapter=model.use_peft or adapter is not None,
-        on_head="lm_head" in targets,
-        reference=adapter is not None,
-        checkpointing=settings.activation_checkpointing,
-        optimizer_bytes=2 if "8bit" in settings.optim else 8,
-        weight_bytes=4 if model.dtype in {None, "float32"} else 2,
-        gpus=options.gpus,
-        zero3=options.zero3,
+    from_adapter = _adapter_of(getattr(arguments, "adapter_name_or_path", None), model)
+    one = run_of(
+        arguments, settings, model, config, longest, sides, from_adapter=from_adapter, gpus=options.gpus, zero3=options.zero3
     )
     print(report(one, options, settings, [min(size, settings.max_length or size) for size in lengths], sides))
     return 0
+
+
+def _adapter_of(path: str | None, model: Any) -> bool:
+    """Whether the run goes on from an adapter; its rank and targets are put into `model`, from its folder or as typed."""
+    if path is None:
+        return False
+    try:
+        config = PeftConfig.from_pretrained(path)
+        model.lora_r, model.lora_target_modules = config.r, sorted(config.target_modules)
+        model.lora_dropout = config.lora_dropout
+    except (OSError, ValueError) as error:
+        if not model.lora_target_modules:
+            raise run.RecipeError(
+                f"{path} holds no adapter yet: type --lora_r, --lora_dropout and --lora_target_modules as its SFT recipe"
+            ) from error
+    return True
 
 
 def _lengths(arguments: run.RunArguments, model: Any) -> list[int]:
@@ -204,13 +275,13 @@ def _lengths(arguments: run.RunArguments, model: Any) -> list[int]:
 def report(one: Run, options: Any, settings: Any, lengths: Sequence[int], sides: int) -> str:
     """The plan, as printed."""
     parts = memory(one)
-    total, gpu = sum(parts.values()), GPUS[options.gpu]
+    total, gpu = peak(parts), GPUS[options.gpu]
     steps_an_epoch = math.ceil(
         len(lengths) / (settings.per_device_train_batch_size * settings.gradient_accumulation_steps * options.gpus)
     )
     steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.num_train_epochs * steps_an_epoch)
     rows = steps * len(lengths) / steps_an_epoch
-    row = sum(flops(one.shape, size, one.trained, one.adapter, one.checkpointing) for size in lengths) / len(lengths)
+    row = sum(flops(one.shape, size, one.trained, one.rank > 0, one.checkpointing) for size in lengths) / len(lengths)
     # The reference's forward pass is a fourth of a step with recomputation, a third without.
     row *= sides * ((1 + 1 / (4 if one.checkpointing else 3)) if sides == 2 else 1)
     hours = row * rows / (gpu.tflops * 1e12 * options.mfu * options.gpus) / 3600

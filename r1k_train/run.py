@@ -282,7 +282,7 @@ def write_record(settings: Any, arguments: RunArguments, rows: Dataset, said: st
         "dataset": {
             "name": arguments.dataset_name,
             "config": arguments.dataset_config,
-            "revision": arguments.dataset_revision,
+            "revision": data.commit_of(rows) or arguments.dataset_revision,
             "rows": len(rows),
             "sha256": data.digest(rows),
             "lengths": said,

@@ -27,14 +27,16 @@ def base(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def launch(cwd: Path, how: list[str], target: list[str], words: list[str]) -> None:
+def launch(cwd: Path, how: list[str], target: list[str], words: list[str], status: int = 0) -> str:
+    """What was said on stderr."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", port, *how, *target, *words]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == status, done.stderr[-3000:]
+    return done.stderr
 
 
 def losses(run: Path) -> list[float]:
@@ -54,12 +56,13 @@ ZERO3 += ["--zero3_init_flag", "true", "--zero3_save_16bit_model", "true", "--mi
 
 
 def test_ddp_is_one_process_with_the_same_batch_and_resumes(folder: Path, base: Path, tmp_path: Path) -> None:
-    assert sft.main(recipe(folder, base, tmp_path / "one", 4)) == 0
-    save = ["--save_strategy", "steps", "--save_steps", "2"]
+    fast = ["--learning_rate", "3e-3"]
+    assert sft.main(recipe(folder, base, tmp_path / "one", 4, *fast)) == 0
+    save = ["--save_strategy", "steps", "--save_steps", "2", *fast]
     launch(ROOT, DDP, ["r1k_train"], ["sft", *recipe(folder, base, tmp_path / "two", 2, *save)])
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     checkpoint = ["--resume_from_checkpoint", str(tmp_path / "two/checkpoint-2")]
-    launch(tmp_path, DDP, ["-m", "r1k_train"], ["sft", *recipe(folder, base, tmp_path / "again", 2, *checkpoint)])
+    launch(tmp_path, DDP, ["-m", "r1k_train"], ["sft", *recipe(folder, base, tmp_path / "again", 2, *checkpoint, *fast)])
     assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "two"), rel=1e-5)
 
 
@@ -74,3 +77,10 @@ def test_zero3_without_the_head_is_one_process(folder: Path, base: Path, tmp_pat
     adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(tmp_path / "two"))
     moved = {name: one.abs().max().item() for name, one in adapter.named_parameters() if "lora_B" in name}
     assert min(moved.values()) > 0
+
+
+def test_zero3_refuses_the_heads_adapter_in_a_sentence(folder: Path, base: Path, tmp_path: Path) -> None:
+    words = recipe(folder, base, tmp_path / "run", 2, "--bf16", "true", "--dtype", "bfloat16")
+    said = launch(ROOT, ZERO3, ["r1k_train"], ["sft", *words], status=1)  # the launcher's; ours is 2
+    assert said.count("r1k_train: an adapter on lm_head does not train under ZeRO-3 or FSDP: type --lora_target_modules") == 1
+    assert not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import yaml
+from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
@@ -165,6 +166,16 @@ def test_only_the_response_is_learnt(runs: Runs, folder: Path) -> None:
         assert torch.equal(ids[labels != -100], labels[labels != -100])
 
 
+def test_packed_rows_train_and_each_sees_itself_alone(runs: Runs, folder: Path, tmp_path: Path) -> None:
+    """Packed, the same rows give the loss that they give unpacked: nothing is seen across a row's border."""
+    words = ["--model_name_or_path", str(runs.pretrain), "--max_steps", "1", "--per_device_train_batch_size", "40"]
+    words += ["--learning_rate", "1e-5", "--train_sampling_strategy", "sequential"]
+    assert sft.main(recipe("sft", folder, tmp_path / "apart", *words)) == 0
+    assert sft.main(recipe("sft", folder, tmp_path / "packed", *words, "--packing", "true")) == 0
+    apart, packed = logged(tmp_path / "apart"), logged(tmp_path / "packed")
+    assert apart == pytest.approx(packed, rel=1e-4)
+
+
 @pytest.mark.parametrize("loss", ["dpop", "dpo_shift", "unlikelihood"])
 def test_each_loss_of_ours_trains_an_adapter(runs: Runs, folder: Path, tmp_path: Path, loss: str) -> None:
     words = ["--model_name_or_path", str(runs.pretrain), "--adapter_name_or_path", str(runs.sft), "--max_steps", "2"]
@@ -213,6 +224,41 @@ def test_what_is_wrong_is_said_in_a_sentence(
     error = capfd.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("r1k_train: ")
     assert sentence in error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("command", "recipe_of_a_gpu"), [(sft, "sft/7b.yaml"), (dpo, "dpo/7b.yaml")])
+def test_a_recipe_of_a_gpu_says_that_there_is_none(
+    command: Any, recipe_of_a_gpu: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["--config", str(RECIPES / recipe_of_a_gpu), "--output_dir", str(tmp_path / "run")]
+    assert command.main(words) == 2
+    (said,) = capfd.readouterr().err.strip().splitlines()
+    assert "there is no GPU here: --use_cpu true --bf16 false runs without one" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", [sft, dpo])
+def test_a_dataset_without_the_columns_is_refused(command: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    Dataset.from_list([{"text": "x"}]).to_parquet(tmp_path / "other.parquet")
+    words = ["--dataset_name", str(tmp_path / "other.parquet"), "--use_cpu", "true", "--bf16", "false"]
+    assert command.main([*words, "--activation_checkpointing", "false", "--output_dir", str(tmp_path)]) == 2
+    assert "has the columns text: training needs prompt with completion" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("targets", [["lm_head"], ["q_proj", "lm_head"]])
+def test_the_heads_adapter_is_refused_where_weights_are_split(
+    targets: list[str], folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`accelerate launch` says FSDP by this variable; ZeRO-3 stands in test_launch.py, which starts DeepSpeed."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    words = recipe("sft", folder, tmp_path / "run", "--model_name_or_path", "nowhere/none", "--lora_target_modules", *targets)
+    assert sft.main(words) == 2
+    said = capfd.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(
+        "r1k_train: an adapter on lm_head does not train under ZeRO-3 or FSDP: type --lora_target_modules q_proj"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_key_of_a_recipe_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

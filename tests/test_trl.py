@@ -24,6 +24,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from r1k_train.data import commit_of, load_rows
 
 *places, cache = sys.argv[1:]
 letters = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
@@ -57,6 +58,7 @@ for place in places:
     texts = {name: tokenizer.decode(ids) for name, ids in pair.items() if name.endswith("ids")}
     dpo.train()
     print(json.dumps({"prompts": prompts, "answers": answers, "columns": sorted(pair), "texts": texts,
+        "commit": [commit_of(load_rows(place)), commit_of(load_rows(place, "preference"))],
         "rows": [len(sft.train_dataset), len(dpo.train_dataset)], "steps": [sft.state.global_step, dpo.state.global_step],
         "reverse": [[row["question"], row["completion"][0]["content"]] for row in sft_rows],
         "pair": {name: dpo_rows[0][name][0]["content"] for name in ("prompt", "chosen", "rejected")}}))
@@ -98,3 +100,9 @@ def test_trl_takes_the_columns_as_they_are(trained: dict[str, dict[str, Any]], p
     joined = " ".join(made["texts"].values())
     for name in ("prompt", "chosen", "rejected"):
         assert made["pair"][name] in joined
+
+
+def test_a_run_knows_the_commit_that_its_rows_are_from(trained: dict[str, dict[str, Any]], built: Path) -> None:
+    commit = Repository(built).sha
+    assert trained["folder"]["commit"] == [None, None]
+    assert trained["hub"]["commit"] == [commit, commit]

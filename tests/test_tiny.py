@@ -1,0 +1,56 @@
+"""The tokenizer and the model that are made on the spot."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from r1k_train import data, tiny
+
+
+@pytest.fixture(scope="module")
+def texts(folder: Path) -> list[str]:
+    rows = data.rendered(data.load_rows(str(folder), "mixed"), "s1")
+    return [turn["content"] for column in ("prompt", "completion") for turns in rows[column] for turn in turns]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(texts: list[str]) -> Any:
+    return tiny.make_tokenizer(texts)
+
+
+def test_the_same_texts_give_the_same_tokenizer(texts: list[str], tokenizer: Any) -> None:
+    assert tiny.make_tokenizer(texts).backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+
+
+def test_each_digit_is_a_token_and_no_token_holds_a_digit_and_more(texts: list[str], tokenizer: Any) -> None:
+    for text in texts[::7]:
+        pieces = [tokenizer.decode([token]) for token in tokenizer(text).input_ids]
+        assert all(len(piece) == 1 for piece in pieces if any(letter.isdigit() for letter in piece))
+
+
+@pytest.mark.parametrize(
+    "text", ["unseen: Ω Ж 漢字 🙂\n\n  two  spaces", "<|im_start|>think\n1 + 1\n<|im_start|>answer\n2<|im_end|>"]
+)
+def test_any_text_comes_back(text: str, tokenizer: Any) -> None:
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+
+
+@pytest.mark.parametrize("reasoning_format", ["s1", "think"])
+def test_no_token_reaches_from_reasoning_into_answer(
+    reasoning_format: data.ReasoningFormat, folder: Path, tokenizer: Any
+) -> None:
+    for row in data.rendered(data.load_rows(str(folder), "reverse"), reasoning_format):
+        text = row["completion"][0]["content"]
+        start = data.answer_start(text, reasoning_format)
+        found = tokenizer(text, return_offsets_mapping=True).offset_mapping
+        assert start in {begin for begin, _ in found}
+
+
+def test_a_model_has_its_seeds_weights_and_a_head_of_its_own(tokenizer: Any) -> None:
+    first, again, other = (tiny.make_model(tokenizer, seed) for seed in (0, 0, 1))
+    assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+    assert first.lm_head.weight is not first.model.embed_tokens.weight
+    assert len(tokenizer) <= first.config.vocab_size
