@@ -125,7 +125,7 @@ class FullLogits(sft.DirectedSFTTrainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
 
-class Clock(TrainerCallback):  # type: ignore[misc]
+class Clock(TrainerCallback):
     def __init__(self) -> None:
         self.moments = [time.perf_counter()]
 
@@ -319,7 +319,7 @@ def _busy(way: str, lengths: Sequence[int], costs: Sequence[float], count: int) 
         )
         batches = list(trainer.get_train_dataloader().batch_sampler)
     ranks = [[costs[batch[0]] for batch in BatchSamplerShard(batches, count, rank)] for rank in range(count)]
-    return sum(map(sum, ranks)) / (count * sum(map(max, zip(*ranks, strict=True))))
+    return float(sum(map(sum, ranks)) / (count * sum(map(max, zip(*ranks, strict=True)))))
 
 
 def _flops(shape: str, tokens: int, rank: int) -> float:

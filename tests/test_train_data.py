@@ -287,7 +287,7 @@ def test_weights_by_direction_are_those_of_the_loss_that_is_trained(tmp_path: Pa
     labels = batch["labels"][:, 1:]
     nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
     expected = (nll * batch["weight"][:, None]).sum() / (labels != -100).sum()
-    expected.backward()  # type: ignore[no-untyped-call]
+    expected.backward()
 
     loss = trainer.compute_loss(trainer.model, dict(batch))
     loss.backward()
