@@ -1,0 +1,127 @@
+"""The study's command: settings, processes, and what is resumed."""
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from r1k_train import data
+from r1k_train.study import figures, report
+from r1k_train.study.design import Settings, one_thread, prepare, run_base, settings_record
+from r1k_train.study.results import Results
+from r1k_train.study.rows import Pairs, read_pairs
+
+EXAMPLES = """\
+examples:
+  r1k-build --source embedded --teacher embedded --limit 8000 --tokenizer none --output study/train
+  r1k-build --source embedded --teacher embedded --limit 1200 --split heldout --tokenizer none --output study/heldout
+  python -m r1k_train study --train study/train --heldout study/heldout --out study     (`make study` is these three)
+
+What has ended is kept: the same command goes on where a killed one was.
+"""
+RECORD = "study.json"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="r1k_train study", description="Mixed data and DPO in miniature: bases from scratch, runs, and a report.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--train", default="study/train", help="A folder of the embedded bank (default: study/train).")
+    parser.add_argument("--heldout", default="study/heldout", help="One of its held-out part (default: study/heldout).")
+    parser.add_argument("--out", type=Path, default=Path("study"), help="Where runs, report and figures go (default: ./study).")
+    parser.add_argument("--processes", type=int, help="Bases at a time, one thread each (default: as many as cores).")
+    for one in dataclasses.fields(Settings):
+        many = isinstance(one.default, tuple)
+        kind = float if many else type(one.default)
+        said = " ".join(f"{value:g}" for value in one.default) if many else f"{one.default:g}"
+        parser.add_argument(f"--{one.name}", type=kind, nargs="+" if many else None, default=one.default,
+                            help=f"{one.metadata['help']} (default: {said})".replace("%", "%%"))  # fmt: skip
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Run what is missing, then write the report; the exit status."""
+    options = make_parser().parse_args(words)
+    given = {one.name: getattr(options, one.name) for one in dataclasses.fields(Settings)}
+    settings = Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    try:
+        return _run(options, settings)
+    except data.DataError as error:
+        print(f"r1k_train study: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"r1k_train study: interrupted; the same command goes on from {options.out}", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace, settings: Settings) -> int:
+    _check(settings)
+    train, heldout = (data.load_rows(name, "mixed") for name in (options.train, options.heldout))
+    pairs = [read_pairs(rows, settings.limit) for rows in (train, heldout)]
+    facts = {"training": _said(pairs[0], train), "held out": _said(pairs[1], heldout)}
+    _claim(options.out, {"settings": settings_record(settings), "data": [data.digest(rows) for rows in (train, heldout)]})
+    prepare(*pairs, settings, options.out, 0)  # what is wrong with the rows is said before any process starts
+    begun = time.monotonic()
+    processes = min(options.processes or os.cpu_count() or 1, settings.bases)
+    work = [(pairs[0], pairs[1], settings, options.out, number) for number in range(settings.bases)]
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=one_thread) as pool:
+        for number in pool.map(_base, work):
+            print(f"base {number} is done ({(time.monotonic() - begun) / 60:.1f} minutes)", flush=True)
+    results = Results(options.out, settings)
+    drawn = figures.draw(results, options.out)
+    written = report.write(results, options.out, facts)
+    print(f"written: {written}, {', '.join(path.name for path in drawn)}")
+    return 0
+
+
+def _base(work: tuple[Pairs, Pairs, Settings, Path, int]) -> int:
+    train, heldout, settings, out, number = work
+    run_base(prepare(train, heldout, settings, out, number), lambda line: print(line, flush=True))
+    return number
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what no run could be made with."""
+    if settings.hidden % 32 or settings.hidden <= 0:
+        raise data.DataError(f"--hidden {settings.hidden}: heads are 32 wide, so type a multiple of 32")
+    if len(settings.rates) < 2:
+        raise data.DataError("--rates: type two learning rates or more; DPO + NLL and SFT alone take the second")
+    for name in ("bases", "layers", "base_steps", "tune_pairs", "tune_epochs", "batch", "pair_steps", "pair_batch", "test_pairs"):
+        if getattr(settings, name) < 1:
+            raise data.DataError(f"--{name} {getattr(settings, name)}: type 1 or more")
+
+
+def _said(pairs: Pairs, rows: Dataset) -> str:
+    relations = {pair["forward"].relation for pair in pairs.values()}
+    return f"{len(pairs):,} pairs of {len(relations)} relations, of {len(rows):,} rows (SHA-256 {data.digest(rows)[:12]}…)"
+
+
+def _claim(out: Path, record: dict[str, Any]) -> None:
+    """Make the folder this study's. Raises DataError where it holds one with other settings or rows."""
+    path = out / RECORD
+    if path.exists():
+        known = json.loads(path.read_text())
+        if differing := sorted(_differences(known, record)):
+            raise data.DataError(f"{out} holds a study with other {', '.join(differing)}: name another folder with --out, or remove it")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(record, indent=2) + "\n")
+    beside.replace(path)
+
+
+def _differences(known: dict[str, Any], record: dict[str, Any]) -> Sequence[str]:
+    names = known["settings"].keys() | record["settings"].keys()
+    return [name for name in names if known["settings"].get(name) != record["settings"].get(name)] + (
+        ["rows"] if known["data"] != record["data"] else []
+    )
