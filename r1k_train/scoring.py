@@ -175,6 +175,6 @@ def _score_positions(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor
     parts = [torch.empty(3, 0, device=hidden.device)]
     for states, expected in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
         logps = head(states).float().log_softmax(dim=-1)
-        logp = logps.gather(1, expected[:, None])[:, 0]
-        parts.append(torch.stack([logp, logps.max(dim=-1).values, -(logps.exp() * logps).sum(dim=-1)]))
+        logp, greedy = logps.gather(1, expected[:, None])[:, 0], logps.max(dim=-1).values
+        parts.append(torch.stack([logp, greedy, -logps.exp().mul_(logps).sum(dim=-1)]))
     return torch.cat(parts, dim=1)

@@ -7,11 +7,12 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 
 from r1k_train import data
@@ -19,6 +20,7 @@ from r1k_train.study import figures, report
 from r1k_train.study.design import Settings, one_thread, prepare, run_base, settings_record
 from r1k_train.study.results import Results
 from r1k_train.study.rows import Pairs, read_pairs
+from r1k_train.study.training import HEAD
 
 EXAMPLES = """\
 examples:
@@ -29,6 +31,8 @@ examples:
 What has ended is kept: the same command goes on where a killed one was.
 """
 RECORD = "study.json"
+Work = tuple[Pairs, Pairs, Settings, Path, int]
+"""Training pairs, held-out pairs, settings, folder, and the base's number."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -69,14 +73,15 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     train, heldout = (data.load_rows(name, "mixed") for name in (options.train, options.heldout))
     pairs = [read_pairs(rows, settings.limit) for rows in (train, heldout)]
     facts = {"training": _said(pairs[0], train), "held out": _said(pairs[1], heldout)}
+    if both := pairs[0].keys() & pairs[1].keys():
+        raise data.DataError(f"{len(both):,} held-out pairs are training pairs: build --heldout with r1k-build --split heldout")
+    prepare(*pairs, settings, options.out, 0)  # what else is wrong with the rows is said before any process starts
     _claim(options.out, {"settings": settings_record(settings), "data": [data.digest(rows) for rows in (train, heldout)]})
-    prepare(*pairs, settings, options.out, 0)  # what is wrong with the rows is said before any process starts
     begun = time.monotonic()
     processes = min(options.processes or os.cpu_count() or 1, settings.bases)
     work = [(pairs[0], pairs[1], settings, options.out, number) for number in range(settings.bases)]
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=one_thread) as pool:
-        for number in pool.map(_base, work):
-            print(f"base {number} is done ({(time.monotonic() - begun) / 60:.1f} minutes)", flush=True)
+    for number in _mapped(work, processes):
+        print(f"base {number} is done ({(time.monotonic() - begun) / 60:.1f} minutes)", flush=True)
     results = Results(options.out, settings)
     drawn = figures.draw(results, options.out)
     written = report.write(results, options.out, facts)
@@ -84,7 +89,19 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _base(work: tuple[Pairs, Pairs, Settings, Path, int]) -> int:
+def _mapped(work: Sequence[Work], processes: int) -> Iterator[int]:
+    """Each base's number as it ends: in this process, or in several."""
+    if processes == 1:
+        threads = torch.get_num_threads()
+        one_thread()
+        yield from map(_base, work)
+        torch.set_num_threads(threads)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=one_thread) as pool:
+        yield from pool.map(_base, work)
+
+
+def _base(work: Work) -> int:
     train, heldout, settings, out, number = work
     run_base(prepare(train, heldout, settings, out, number), lambda line: print(line, flush=True))
     return number
@@ -92,8 +109,8 @@ def _base(work: tuple[Pairs, Pairs, Settings, Path, int]) -> int:
 
 def _check(settings: Settings) -> None:
     """Refuse what no run could be made with."""
-    if settings.hidden % 32 or settings.hidden <= 0:
-        raise data.DataError(f"--hidden {settings.hidden}: heads are 32 wide, so type a multiple of 32")
+    if settings.hidden % HEAD or settings.hidden <= 0:
+        raise data.DataError(f"--hidden {settings.hidden}: heads are {HEAD} wide, so type a multiple of {HEAD}")
     if len(settings.rates) < 2:
         raise data.DataError("--rates: type two learning rates or more; DPO + NLL and SFT alone take the second")
     for name in ("bases", "layers", "base_steps", "tune_pairs", "tune_epochs", "batch", "pair_steps", "pair_batch", "test_pairs"):

@@ -28,8 +28,10 @@ THIRDS = 3
 """Parts that the relations are rotated in: one part is seen in both directions, one forward only, one reverse only."""
 BASE, FORWARD, REVERSE, EQUAL_TOTAL, MIXED, ROTATED = "base", "forward", "reverse", "mixed, equal total", "mixed", "rotated"
 """MIXED is the run that preference training starts from: like the paper's D, it holds both rows of every pair."""
-MOST_TOKENS = 100
-"""Of a sampled response; the longest of the bank has about 60."""
+MOST_TOKENS = 64
+"""Of a sampled response; the longest of the short form has about 50."""
+ARITHMETIC = 0.5
+"""Bare facts for each row of the base's relations: a third of all that it learns."""
 
 
 def _setting(default: Any, help: str) -> Any:  # noqa: A002  the name that argparse has
@@ -42,12 +44,13 @@ class Settings:
 
     bases: int = _setting(4, "Bases, the unit of replication.")
     seed: int = _setting(0, "Of everything that is drawn.")
-    limit: int = _setting(200, "Only rows that reckon in whole numbers below this.")
-    hidden: int = _setting(128, "Width of the model, a multiple of 32.")
+    limit: int = _setting(100, "Only rows that reckon in whole numbers below this.")
+    least_pairs: int = _setting(50, "Relations with fewer training pairs than this are left out.")
+    hidden: int = _setting(128, "Width of the model, a multiple of 16.")
     layers: int = _setting(2, "Its layers.")
     base_steps: int = _setting(2200, "Steps of pretraining.")
     base_rate: float = _setting(3e-3, "Its learning rate.")
-    tune_pairs: int = _setting(800, "Pairs to fine-tune on; equal total takes half of them in both directions.")
+    tune_pairs: int = _setting(480, "Pairs to fine-tune on; equal total takes half of them in both directions.")
     tune_epochs: int = _setting(8, "Epochs of fine-tuning.")
     tune_rate: float = _setting(1e-3, "Its learning rate.")
     batch: int = _setting(32, "Rows a step of pretraining and fine-tuning.")
@@ -55,7 +58,7 @@ class Settings:
     pair_batch: int = _setting(16, "Pairs a step.")
     beta: float = _setting(0.2, "DPO's β; the paper's probe runs have 0.2 (section 4.4).")
     rates: tuple[float, ...] = _setting((3e-5, 1e-4, 3e-4, 1e-3), "Learning rates of DPO.")
-    test_pairs: int = _setting(160, "Held-out pairs that each model is measured on.")
+    test_pairs: int = _setting(120, "Held-out pairs that each model is measured on.")
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,6 @@ class Base:
     tests_of_base: Pairs
     relations: tuple[str, ...]
     """The other half's."""
-    steps: list[Scorable]
-    """Bare arithmetic."""
 
     @property
     def seed(self) -> int:
@@ -87,14 +88,14 @@ def prepare(train: Pairs, heldout: Pairs, settings: Settings, out: Path, number:
     """Base `number` with its halves; the same rows and settings give the same base."""
     items = [item for pair in train.values() for item in pair.values()]
     words = Words(text for item in items for text in (item.question, item.response))
-    base_half, tuning_half = halves(train, settings.seed * 1000 + number)
+    base_half, tuning_half = halves(train, settings.least_pairs, settings.seed * 1000 + number)
     return Base(
         number, settings, out / f"base-{number}", words,
         learnt=of_relations(train, base_half),
         tuning=of_relations(train, tuning_half, settings.tune_pairs),
         test=of_relations(heldout, tuning_half, settings.test_pairs),
         tests_of_base=of_relations(heldout, base_half, settings.test_pairs),
-        relations=tuple(tuning_half), steps=arithmetic(words, items),
+        relations=tuple(tuning_half),
     )  # fmt: skip
 
 
@@ -179,9 +180,9 @@ def _pretrained(base: Base) -> Any:
     """Both directions of the base's relations, and a third of bare arithmetic."""
     settings, words = base.settings, base.words
     rows = learnable(words, [item for pair in base.learnt.values() for item in pair.values()])
-    third = base.steps * (1 + len(rows) // 2 // len(base.steps))
+    facts = arithmetic(words, settings.limit, round(ARITHMETIC * len(rows)), base.seed)
     model = make_model(words, settings.hidden, settings.layers, base.seed)
-    fit(model, [*rows, *third[: len(rows) // 2]], steps=settings.base_steps, batch=settings.batch,
+    fit(model, [*rows, *facts], steps=settings.base_steps, batch=settings.batch,
         rate=settings.base_rate, seed=base.seed, pad=words.pad)  # fmt: skip
     return model
 

@@ -15,8 +15,6 @@ from r1k_train.study.words import Words
 
 BANK = "embedded/"
 """How `source_type` begins in rows of the bank; the relation's name follows."""
-LEAST_PAIRS = 50
-"""Relations with fewer training pairs are left out."""
 _SYMBOL = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -81,16 +79,16 @@ def family(pair: Mapping[Direction, Item]) -> str:
     return _SYMBOL.sub(lambda found: letters.setdefault(found[0], chr(ord("a") + len(letters))), formula)
 
 
-def halves(pairs: Pairs, seed: int) -> tuple[list[str], list[str]]:
+def halves(pairs: Pairs, least: int, seed: int) -> tuple[list[str], list[str]]:
     """The relations for the base and those for fine-tuning: each family's relations are dealt out in turn, at random.
 
     A family of one relation is left out, so that both halves have all families, and so is a relation with fewer than
-    LEAST_PAIRS pairs. An odd one goes to the smaller half.
+    `least` pairs. An odd one goes to the smaller half.
     """
     counts = Counter(pair["forward"].relation for pair in pairs.values())
     families: dict[str, set[str]] = defaultdict(set)
     for pair in pairs.values():
-        if counts[pair["forward"].relation] >= LEAST_PAIRS:
+        if counts[pair["forward"].relation] >= least:
             families[family(pair)].add(pair["forward"].relation)
     draw = random.Random(seed)
     dealt: tuple[list[str], list[str]] = ([], [])
@@ -102,7 +100,7 @@ def halves(pairs: Pairs, seed: int) -> tuple[list[str], list[str]]:
             less += relations[::2]
             more += relations[1::2]
     if not dealt[0]:
-        raise DataError("no formula has two relations: build more rows (r1k-build --source embedded --limit 1000)")
+        raise DataError(f"no formula has two relations of {least} pairs: build more rows (r1k-build --source embedded --limit 8000)")
     return sorted(dealt[0]), sorted(dealt[1])
 
 
