@@ -4,11 +4,11 @@ The plain way is one forward pass per sequence, whole logits, log-softmax in flo
 own, since the peak of resident memory is a process's; memory is counted from when the model is loaded. The model is small and
 its vocabulary Qwen2.5's, so that the head is what costs.
 
-    memory   one prompt of 120 tokens and responses of 1,000 to 4,000 of which the first 1,000 are scored
+    memory   one prompt of 120 tokens, responses of 1,000 to 4,000 tokens of which the first 1,000 are scored
     time     rows of 1,120 tokens, one at a time
     batches  a probe set: 50 pairs, both directions, both responses, on T_f, T_r and T_m; lengths as in s1K's shortest
 
-`--vocabulary`, `--hidden` and `--rows` make it smaller. It ends with status 1 where the numbers differ or a bound does not hold.
+`--vocabulary`, `--hidden` and `--rows` make it smaller. It ends with status 1 where numbers differ or a bound does not hold.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def measure(way: str, task: str, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds, bytes of memory beyond the loaded model's, and the scores, of one way at one task."""
     model: Any = make_model(options)
     sequences = tasks(options)[task]
-    warm_up(model, way, options)
+    warm_up(model, way)
     before, begun = _peak(), time.process_time()
     if way == "plain":
         found = [plain(model, sequence) for sequence in sequences]
@@ -73,7 +73,8 @@ def make_model(options: argparse.Namespace) -> Any:
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=options.vocabulary, hidden_size=options.hidden, intermediate_size=4 * options.hidden, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=8192, initializer_range=0.1, tie_word_embeddings=True,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=8192, initializer_range=0.1,
+        tie_word_embeddings=True,
     )  # fmt: skip
     model: Any = Qwen2ForCausalLM(config)
     return model.eval()
@@ -108,7 +109,7 @@ def plain(model: Any, sequence: Scorable) -> TokenScores:
     return TokenScores(logp[places], logps.max(dim=-1).values[places], entropy[places])
 
 
-def warm_up(model: Any, way: str, options: argparse.Namespace) -> None:
+def warm_up(model: Any, way: str) -> None:
     """Threads, kernels and allocators, on eight tokens."""
     sequence = Scorable((1, 2, 3, 4), (5, 6, 7, 8))
     _ = plain(model, sequence) if way == "plain" else score(model, [sequence])
@@ -134,15 +135,18 @@ def report(options: argparse.Namespace) -> int:
     print(f"numbers: at most {max(apart.values()):.1e} nats a token apart")
     for size in (1000, 2000, 4000):
         one, other = (found[way, f"memory-{size}"]["bytes"] / 2**20 for way in ("plain", "alone"))
-        print(f"memory, response of {size:,}: plain {one:,.0f} MiB, probe {other:,.0f} MiB beyond the model, {other / one:.3f} of it")
+        print(
+            f"memory beyond the model, response of {size:,}: plain {one:,.0f} MiB, probe {other:,.0f} MiB, {other / one:.3f} of it"
+        )
     per_row = {way: found[way, "time"]["seconds"] / found[way, "time"]["rows"] for way in ("plain", "alone")}
     ratio = per_row["alone"] / per_row["plain"]
     print(f"time a row: plain {per_row['plain']:.2f} s, probe {per_row['alone']:.2f} s, {ratio:.2f} of it (CPU)")
     seconds = {way: found[way, "sets"]["seconds"] for way in ("plain", "alone", "batched")}
     print(
-        f"a probe set on T_f, T_r and T_m, {found['plain', 'sets']['rows']} sequences with repeats: plain {seconds['plain']:.1f} s,"
-        f" each once {seconds['alone']:.1f} s, each once and batched {seconds['batched']:.1f} s:"
-        f" {seconds['plain'] / seconds['alone']:.2f} x by scoring once, {seconds['alone'] / seconds['batched']:.2f} x by batches,"
+        f"a probe set on T_f, T_r and T_m, {found['plain', 'sets']['rows']} sequences with repeats:"
+        f" plain {seconds['plain']:.1f} s, each once {seconds['alone']:.1f} s, each once and batched {seconds['batched']:.1f} s:"
+        f" {seconds['plain'] / seconds['alone']:.2f} x by scoring once,"
+        f" {seconds['alone'] / seconds['batched']:.2f} x by batches,"
         f" {seconds['plain'] / seconds['batched']:.2f} x together"
     )
     share = found["alone", "memory-1000"]["bytes"] / found["plain", "memory-1000"]["bytes"]

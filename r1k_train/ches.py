@@ -39,7 +39,11 @@ def ches(
 
 
 def ches_everywhere(
-    model: nn.Module, preferred: Sequence[Scorable], dispreferred: Sequence[Scorable], process: PartialState, tokens_at_once: int
+    model: nn.Module,
+    preferred: Sequence[Scorable],
+    dispreferred: Sequence[Scorable],
+    process: PartialState,
+    tokens_at_once: int,
 ) -> list[float]:
     """`ches`, each process taking its share of the pairs; every process gets all scores."""
     if process.num_processes == 1:

@@ -140,7 +140,7 @@ def _main(words: Sequence[str] | None) -> int:
 def _without_alike(
     rows: Dataset, model: Any, tokenizer: Any, arguments: DpoArguments, settings: DPOConfig
 ) -> tuple[Dataset, str]:
-    """The pairs that `filter_ches` leaves, and how many went, in a sentence; `ches.parquet` in the run's folder has every score."""
+    """The pairs that `filter_ches` leaves, and how many went, in a sentence. The run's folder gets `ches.parquet`: every score."""
     if run.sharded():
         raise run.RecipeError("--filter_ches needs whole weights: take accelerate/ddp.yaml, or filter in a run of its own")
     process = PartialState()

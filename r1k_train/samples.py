@@ -121,26 +121,27 @@ _STYLE = (
 
 def write_page(path: Path, title: str, samples: Sequence[Sample], questions: Mapping[tuple[str, str], str]) -> None:
     """The first SHOWN answers, a page that loads nothing and runs nothing: every text is escaped."""
-    parts = [
+    head = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
         f"<p>{min(len(samples), SHOWN):,} of {len(samples):,} answers</p>"
-    ]
+    )
+    parts = [head]
     for sample in samples[:SHOWN]:
-        head = f"{sample['pair_id']}-{sample['direction']}, {sample['sample']}: {sample['kind']} (by its {sample['by']})"
+        name = f"{sample['pair_id']}-{sample['direction']}, {sample['sample']}: {sample['kind']} (by its {sample['by']})"
         more = "" if sample["finished"] else ", unfinished"
-        question = questions[sample["pair_id"], sample["direction"]]
-        parts.append(
-            f"<h2>{html.escape(head + more)}</h2><p>{html.escape(_shown(question))}</p><pre>{html.escape(_shown(sample['text']))}</pre>"
-        )
+        question, text = questions[sample["pair_id"], sample["direction"]], sample["text"]
+        parts.append(f"<h2>{html.escape(name + more)}</h2><p>{html.escape(_shown(question))}</p>")
+        parts.append(f"<pre>{html.escape(_shown(text))}</pre>")
     path.write_text("\n".join(parts) + "\n", encoding="utf-8", errors="replace")
 
 
 def _shown(text: str) -> str:
     """At most LONGEST characters from either end, without what can hide or turn text around."""
-    cut = text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]}\n[… {len(text) - 2 * LONGEST:,} characters …]\n{text[-LONGEST:]}"
-    return "".join(one if one.isprintable() or one == "\n" else f"\\u{ord(one):04x}" for one in cut)
+    if (left_out := len(text) - 2 * LONGEST) > 0:
+        text = f"{text[:LONGEST]}\n[… {left_out:,} characters …]\n{text[-LONGEST:]}"
+    return "".join(one if one.isprintable() or one == "\n" else f"\\u{ord(one):04x}" for one in text)
 
 
 def write(folder: Path, samples: Sequence[Sample]) -> Path:

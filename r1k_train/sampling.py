@@ -30,7 +30,12 @@ def sample(
     warmth: dict[str, Any] = {} if greedy else {"temperature": temperature, "top_p": top_p, "top_k": 0}
     copies = 1 if greedy else count
     settings = GenerationConfig(
-        max_new_tokens=most_tokens, do_sample=not greedy, num_return_sequences=copies, eos_token_id=end, pad_token_id=pad, **warmth
+        max_new_tokens=most_tokens,
+        do_sample=not greedy,
+        num_return_sequences=copies,
+        eos_token_id=end,
+        pad_token_id=pad,
+        **warmth,
     )  # type: ignore[no-untyped-call]
     ends = {end} if isinstance(end, int) else set(end or ())
     found: dict[int, list[tuple[int, ...]]] = {}
@@ -42,7 +47,9 @@ def sample(
             for batch in _batches(prompts, most_tokens, copies, tokens_at_once):
                 longest = max(len(prompts[number]) for number in batch)
                 ids = torch.tensor([[pad] * (longest - len(prompts[n])) + list(prompts[n]) for n in batch], device=model.device)
-                mask = torch.tensor([[0] * (longest - len(prompts[n])) + [1] * len(prompts[n]) for n in batch], device=model.device)
+                mask = torch.tensor(
+                    [[0] * (longest - len(prompts[n])) + [1] * len(prompts[n]) for n in batch], device=model.device
+                )
                 made = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)[:, longest:].tolist()
                 for place, number in enumerate(batch):
                     found[number] = [_ended(row, ends) for row in made[place * copies : (place + 1) * copies]]

@@ -9,12 +9,12 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from r1k_train import dpo, sft
+from r1k_train import data, dpo, sft
 from r1k_train.ches import ches, least_alike
-from r1k_train.measures import summarise
+from r1k_train.measures import scorables, summarise, tabulate
 from r1k_train.probe import probe_rows
 from r1k_train.probing import ProbeCallback
-from r1k_train.scoring import Scorable
+from r1k_train.scoring import Scorable, score
 from tests.small_model import save, small_model, small_tokenizer
 from tests.test_measures import TABLE
 from tests.test_probe import preferences
@@ -82,6 +82,29 @@ def test_displacement_is_said_aloud_once(rows: Any, tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out == ""
 
 
+def test_trls_evaluation_loss_of_the_same_rows_is_minus_alp(tmp_path: Path) -> None:
+    """One row a batch, so that rows count alike."""
+    sides = {"alp+": "chosen", "alp-": "rejected"}
+    shown = data.rendered(Dataset.from_list(preferences()), "s1")
+    config = SFTConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], max_length=None, per_device_eval_batch_size=1, activation_checkpointing=False,
+        disable_tqdm=True,
+    )  # fmt: skip
+    evaluated = {
+        name: Dataset.from_list([{"prompt": row["prompt"], "completion": row[side]} for row in shown])
+        for name, side in sides.items()
+    }
+    trainer = SFTTrainer(
+        small_model(), config, train_dataset=evaluated["alp+"], eval_dataset=evaluated, processing_class=small_tokenizer()
+    )
+    losses = trainer.evaluate()
+    rows = probe_rows(Dataset.from_list(preferences()), small_tokenizer(), "s1")
+    sequences = scorables(rows)
+    found = summarise(tabulate(rows, sequences, score(small_model(), sequences)))["T_m"]
+    for name in sides:
+        assert losses[f"eval_{name}_loss"] == pytest.approx(-found[name].value, abs=1e-5)
+
+
 # -- by recipe -----------------------------------------------------------------------------------------------------
 
 
@@ -100,7 +123,16 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(saved: Path, pairs: Path, output: Path, recipe: str, *more: str) -> list[str]:
     path = Path(__file__).parents[1] / "r1k_train" / "recipes" / "tiny" / f"{recipe}.yaml"
-    found = ["--config", str(path), "--dataset_name", str(pairs), "--output_dir", str(output), "--model_name_or_path", str(saved)]
+    found = [
+        "--config",
+        str(path),
+        "--dataset_name",
+        str(pairs),
+        "--output_dir",
+        str(output),
+        "--model_name_or_path",
+        str(saved),
+    ]
     return [*found, "--max_steps", "2", "--per_device_train_batch_size", "2", "--disable_tqdm", "true", *more]
 
 

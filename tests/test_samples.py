@@ -11,8 +11,8 @@ import torch
 
 from r1k_train import probe, samples
 from r1k_train.data import joined
-from r1k_train.sampling import sample
 from r1k_train.samples import Sides, Sorter, shares, write_page
+from r1k_train.sampling import sample
 from tests.small_model import save, small_model
 from tests.test_probe import preferences
 
@@ -62,7 +62,15 @@ def test_shares_count_pairs_once() -> None:
 
 def test_hostile_text_is_shown_and_never_run(tmp_path: Path) -> None:
     evil = "</pre><script>alert(1)</script><img src=x onerror=alert(1)> {{7*7}} \u202egnp.exe \x1b[2J" + "x" * 50_000
-    row = {"pair_id": "<b>", "direction": "forward", "sample": 0, "kind": "unrelated", "by": "words", "finished": False, "text": evil}
+    row = {
+        "pair_id": "<b>",
+        "direction": "forward",
+        "sample": 0,
+        "kind": "unrelated",
+        "by": "words",
+        "finished": False,
+        "text": evil,
+    }
     path = tmp_path / "page.html"
     write_page(path, "<title>", [row], {("<b>", "forward"): "<iframe>"})
     page = path.read_text()

@@ -30,7 +30,18 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     words = []
     for part, limit in (("train", 150), ("heldout", 60)):
         path = tmp_path_factory.mktemp("bank") / part
-        command = ["--source", "embedded", "--teacher", "embedded", "--limit", str(limit), "--split", part, "--tokenizer", "none"]
+        command = [
+            "--source",
+            "embedded",
+            "--teacher",
+            "embedded",
+            "--limit",
+            str(limit),
+            "--split",
+            part,
+            "--tokenizer",
+            "none",
+        ]
         subprocess.run(
             [sys.executable, "-m", "r1k_builder", *command, "--output", str(path)], check=True, cwd=ROOT, capture_output=True
         )
@@ -53,7 +64,11 @@ def test_the_smallest_study_ends_in_a_report_and_is_resumed(
     report = (tmp_path / "README.md").read_text()
     for part in ("seed 0", "torch 2", "## What a miniature cannot tell", "rotated", "DPO + NLL, 0.001", "SFT alone", "T_m"):
         assert part in report
-    assert all((tmp_path / f"{name}.{kind}").stat().st_size > 5_000 for name in ("margins", "outcomes", "dpo") for kind in ("png", "svg"))
+    assert all(
+        (tmp_path / f"{name}.{kind}").stat().st_size > 5_000
+        for name in ("margins", "outcomes", "dpo")
+        for kind in ("png", "svg")
+    )
     made = sorted(tmp_path.glob("base-*/*.json"))
     assert len(made) == len(run_names(Settings(rates=(1e-4, 1e-3))))
     capsys.readouterr()
@@ -100,7 +115,17 @@ def test_bad_input_gets_a_sentence(
 @pytest.mark.slow
 def test_two_processes_find_what_one_does(bank: list[str], tmp_path: Path) -> None:
     for processes in ("1", "2"):
-        command = [sys.executable, "-m", "r1k_train", "study", *bank, "--out", str(tmp_path / processes), "--processes", processes]
+        command = [
+            sys.executable,
+            "-m",
+            "r1k_train",
+            "study",
+            *bank,
+            "--out",
+            str(tmp_path / processes),
+            "--processes",
+            processes,
+        ]
         subprocess.run([*command, *words_of(SMALL | {"bases": 2})], check=True, cwd=ROOT, capture_output=True)
     for path in sorted((tmp_path / "1").glob("base-*/*.json")):
         one, two = (json.loads((tmp_path / name / path.relative_to(tmp_path / "1")).read_text()) for name in "12")
@@ -188,7 +213,7 @@ def test_halves_hold_all_formulas_and_no_relation_twice() -> None:
         for half in (one, other):
             assert {family(pairs[f"{relation}-0"]) for relation in half} == {"a×b", "a+b"}
     assert len({tuple(halves(pairs, 2, seed)[0]) for seed in range(20)}) > 2
-    assert [name for name in of_relations(pairs, ["sum", "way"], 3)] == ["sum-0", "way-0", "sum-1"]
+    assert list(of_relations(pairs, ["sum", "way"], 3)) == ["sum-0", "way-0", "sum-1"]
 
 
 def test_exposure_is_what_the_runs_are_named_for(tmp_path: Path) -> None:

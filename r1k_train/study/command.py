@@ -113,7 +113,17 @@ def _check(settings: Settings) -> None:
         raise data.DataError(f"--hidden {settings.hidden}: heads are {HEAD} wide, so type a multiple of {HEAD}")
     if len(settings.rates) < 2:
         raise data.DataError("--rates: type two learning rates or more; DPO + NLL and SFT alone take the second")
-    for name in ("bases", "layers", "base_steps", "tune_pairs", "tune_epochs", "batch", "pair_steps", "pair_batch", "test_pairs"):
+    for name in (
+        "bases",
+        "layers",
+        "base_steps",
+        "tune_pairs",
+        "tune_epochs",
+        "batch",
+        "pair_steps",
+        "pair_batch",
+        "test_pairs",
+    ):
         if getattr(settings, name) < 1:
             raise data.DataError(f"--{name} {getattr(settings, name)}: type 1 or more")
 
@@ -129,7 +139,9 @@ def _claim(out: Path, record: dict[str, Any]) -> None:
     if path.exists():
         known = json.loads(path.read_text())
         if differing := sorted(_differences(known, record)):
-            raise data.DataError(f"{out} holds a study with other {', '.join(differing)}: name another folder with --out, or remove it")
+            raise data.DataError(
+                f"{out} holds a study with other {', '.join(differing)}: name another folder with --out, or remove it"
+            )
         return
     out.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".new")

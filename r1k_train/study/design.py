@@ -219,12 +219,20 @@ def _model(base: Base, name: str, say: Callable[[str], None], make: Callable[[],
         beside = weights.with_suffix(".new")
         model.save_pretrained(beside)
         beside.rename(weights)
-    facts = {"base": base.number, "run": name, "relations": base.relations, "train_seconds": trained, "seconds": time.process_time() - begun, **found}
+    facts = {
+        "base": base.number,
+        "run": name,
+        "relations": base.relations,
+        "train_seconds": trained,
+        "seconds": time.process_time() - begun,
+        **found,
+    }
     beside = result.with_suffix(".new")
     beside.write_text(json.dumps(facts))
     beside.replace(result)
     right = [sum(row["solved"] for row in found["answers"] if row["direction"] == one) for one in SETS["T_m"]]
-    say(f"base {base.number}, {name}: {right[0]} forward and {right[1]} reverse of {len(test)} solved ({facts['seconds']:.0f} s)")
+    solved_of = f"{right[0]} forward and {right[1]} reverse of {len(test)} solved"
+    say(f"base {base.number}, {name}: {solved_of} ({facts['seconds']:.0f} s)")
     return weights
 
 
@@ -261,7 +269,9 @@ def probe_rows(words: Words, pairs: Pairs) -> list[ProbeRow]:
     """Each question with its own response preferred to its counterpart's."""
     found = []
     for pair_id, pair in pairs.items():
-        sides = {item.direction: sequence for item, sequence in zip(pair.values(), learnable(words, pair.values()), strict=True)}
+        sides = {
+            item.direction: sequence for item, sequence in zip(pair.values(), learnable(words, pair.values()), strict=True)
+        }
         for direction, other in _BOTH:
             own, counterpart = sides[direction], sides[other]
             found.append(ProbeRow(pair_id, direction, own.prompt, Response(own.response), Response(counterpart.response)))

@@ -41,7 +41,10 @@ def estimate(one: Cells, less: Cells | None = None, seed: int = 0) -> Estimate |
     often = draw.multinomial(len(relations), np.full(len(relations), 1 / len(relations)), RESAMPLES).astype(np.float64)
     tables = [_tables(part, bases, relations) for part in parts]
     values = [float(sums.sum() / counts.sum()) for sums, counts in tables]
-    drawn = [_ratio(np.einsum("db,br,dr->d", times, sums, often), np.einsum("db,br,dr->d", times, counts, often)) for sums, counts in tables]
+    drawn = [
+        _ratio(np.einsum("db,br,dr->d", times, sums, often), np.einsum("db,br,dr->d", times, counts, often))
+        for sums, counts in tables
+    ]
     means = drawn[0] if less is None else drawn[0] - drawn[1]
     low, high = np.nanpercentile(means, [2.5, 97.5])
     return Estimate(values[0] - sum(values[1:]), float(low), float(high), sum(count for _, count in one.values()))

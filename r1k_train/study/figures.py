@@ -85,7 +85,15 @@ def dpo(results: Results) -> Figure:
             rates = [rate * 1.06 ** (number - 1) for rate, one in found if one]
             values = [one for _, one in found if one]
             spread = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
-            axis.errorbar(rates, [one.value for one in values], spread, color=COLOURS[number], marker="os^"[number], capsize=3, label=method)
+            axis.errorbar(
+                rates,
+                [one.value for one in values],
+                spread,
+                color=COLOURS[number],
+                marker="os^"[number],
+                capsize=3,
+                label=method,
+            )
         axis.axhline(0, color="#444444", linewidth=0.8)
         axis.set_xscale("log")
         axis.set_xlabel("learning rate")

@@ -1,4 +1,4 @@
-"""What a model writes when it is asked: right, nearly right, the other direction, another formula, or nothing that holds together."""
+"""What a model writes when it is asked: right, nearly right, the other direction, another formula, or nothing coherent."""
 
 import re
 from typing import Literal

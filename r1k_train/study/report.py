@@ -26,8 +26,8 @@ CANT_TELL = """\
   between runs on the same rows are comparable, and their sizes are not those of a 7B model.
 - **Transfer.** Half a million parameters that have met a relation in one direction do not find the other by themselves;
   whether a large model does is not told by one that can't.
-- **Long reasoning.** The teacher is a solver whose reasoning is short and exact. Faults of a teacher, doubts, and answers cut at
-  a limit, which make up much of what differs between the directions of real data, do not exist here.
+- **Long reasoning.** The teacher is a solver whose reasoning is short and exact. A teacher's faults and doubts, and answers cut
+  at a limit, which make up much of what differs between the directions of real data, do not exist here.
 - **LoRA, schedules and sizes.** All weights are trained, with one schedule; nothing says how these effects scale.
 """
 
@@ -54,8 +54,8 @@ def provenance(settings: Settings, facts: Mapping[str, Any], seconds: float) -> 
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     data = "; ".join(f"{name}: {found}" for name, found in facts.items())
     return (
-        f"Made on {today} by `python -m r1k_train study`, seed {settings.seed}, {settings.bases} bases, {seconds / 60:.0f} minutes of"
-        f" CPU time (Python {platform.python_version()}, {versions}; {platform.machine()}, {os.cpu_count()} cores, one thread a"
+        f"Made on {today} by `python -m r1k_train study`, seed {settings.seed}, {settings.bases} bases,"
+        f" {seconds / 60:.0f} minutes of CPU time (Python {platform.python_version()}, {versions}; {platform.machine()}, {os.cpu_count()} cores, one thread a"
         f" process). Data: {data}."
     )
 
@@ -71,8 +71,8 @@ def _page(results: Results, facts: Mapping[str, Any]) -> Iterator[str]:
     yield "## Accuracy and margin\n"
     yield "![Margins](margins.svg)\n"
     yield (
-        "Greedy answers, forward / reverse, and ALP in nats a token. On T_f or T_r alone a margin also holds how much likelier the"
-        " model finds one direction's responses whatever is asked; on T_m that cancels: compare models there.\n"
+        "Accuracy of greedy answers in percent, ALP in nats a token. On T_f or T_r alone a margin also holds how much likelier"
+        " the model finds one direction's responses whatever is asked; on T_m that cancels: compare models there.\n"
     )
     columns = ["run", "rows", "forward", "reverse", "ALP(y+) T_m", "ALP(y−) T_m", "Δ T_f", "Δ T_r", "Δ T_m"]
     yield from _table(columns, (_line(run) for run in runs.values()))
@@ -83,7 +83,9 @@ def _page(results: Results, facts: Mapping[str, Any]) -> Iterator[str]:
         " number. *Other direction*: the counterpart's equation. *Other formula*: another one. *Broken*: no equation, steps and"
         " answer.\n"
     )
-    yield from _table(["run", *OUTCOMES], ([run.name, *(_percent(run.share(kind)) for kind in OUTCOMES)] for run in runs.values()))
+    yield from _table(
+        ["run", *OUTCOMES], ([run.name, *(_percent(run.share(kind)) for kind in OUTCOMES)] for run in runs.values())
+    )
     yield "## Relations met in one direction only\n"
     yield (
         "In the rotated runs a third of the relations is met in both directions, a third forward only, a third reverse only, in"
@@ -104,8 +106,9 @@ def _page(results: Results, facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _design(settings: Settings, tested: int) -> str:
     return f"""\
-Each base is a model of Qwen2's shape ({settings.layers} layers of {settings.hidden}, about half a million parameters) that was trained from
-scratch on one half of the bank's relations, in both directions, and on bare arithmetic ({settings.base_steps:,} steps of {settings.batch}).
+Each base is a model of Qwen2's shape ({settings.layers} layers of {settings.hidden}, about half a million parameters)
+that was trained from scratch on one half of the bank's relations, in both directions, and on bare arithmetic
+({settings.base_steps:,} steps of {settings.batch}).
 It is then tuned, {settings.tune_epochs} epochs each, on the other half, which it has never seen:
 
 | run | rows |
@@ -116,10 +119,10 @@ It is then tuned, {settings.tune_epochs} epochs each, on the other half, which i
 | `{ROTATED}` | as `{MIXED}`, but two thirds of the relations are met in one direction only |
 | DPO, DPO + NLL, SFT alone | from `{MIXED}`, on its own pairs: (x_f, y_f over y_r) and (x_r, y_r over y_f) |
 
-Tests are {tested} held-out pairs of the tuned relations a base, with values that no training row has. The bank's rows are shortened to
-what such a model can learn: the response is the equation for what is asked, the arithmetic step by step, and the answer with
-its unit; the list of what is given and the sentence around the answer are left out, and so are rows with numbers that are not
-whole. Numbers are digits to the model, words are whole. Intervals draw bases and relations anew, both at once
+Tests are {tested} held-out pairs of the tuned relations a base, with values that no training row has. The bank's rows are
+shortened to what such a model can learn: the response is the equation for what is asked, the arithmetic step by step, and the
+answer with its unit; the list of what is given and the sentence around the answer are left out, and so are rows that reckon
+with anything but whole numbers below {settings.limit}. Numbers are digits to the model, words are whole. Intervals draw bases and relations anew, both at once
 (Owen's pigeonhole bootstrap): with {settings.bases} bases they are rough, so figures show every base.
 """
 
@@ -138,9 +141,13 @@ def _questions(runs: Mapping[str, Run], settings: Settings) -> Iterator[Question
     yield Question("On T_m, against reverse-only?", mixed.alp("T_m", "margin"), reverse.alp("T_m", "margin"), nats)
     yield Question("On T_m, with equal total, against forward-only?",
                    total.alp("T_m", "margin"), forward.alp("T_m", "margin"), nats)  # fmt: skip
-    yield Question("Does mixing with equal total cost accuracy, forward?", total.accuracy("T_f"), forward.accuracy("T_f"), points)
+    yield Question(
+        "Does mixing with equal total cost accuracy, forward?", total.accuracy("T_f"), forward.accuracy("T_f"), points
+    )
     yield Question("Reverse?", total.accuracy("T_r"), reverse.accuracy("T_r"), points)
-    yield Question("And where each direction has its exposure, forward?", mixed.accuracy("T_f"), forward.accuracy("T_f"), points)
+    yield Question(
+        "And where each direction has its exposure, forward?", mixed.accuracy("T_f"), forward.accuracy("T_f"), points
+    )
     yield Question("Reverse?", mixed.accuracy("T_r"), reverse.accuracy("T_r"), points)
     yield Question(f"Does DPO (learning rate {one_rate:g}) widen the margin on T_m?",
                    dpo.alp("T_m", "margin"), mixed.alp("T_m", "margin"), nats)  # fmt: skip
@@ -181,7 +188,12 @@ def _rotated(runs: Mapping[str, Run]) -> Iterator[list[str]]:
         shares = [_percent(run.share(kind)) for kind in OUTCOMES]
         yield [name, _percent(run.accuracy("T_m")), _plain(run.alp("T_m", "margin")), *shares]
     mixed = runs[MIXED]
-    yield [f"`{MIXED}`", _percent(mixed.accuracy("T_m")), _plain(mixed.alp("T_m", "margin")), *(_percent(mixed.share(kind)) for kind in OUTCOMES)]
+    yield [
+        f"`{MIXED}`",
+        _percent(mixed.accuracy("T_m")),
+        _plain(mixed.alp("T_m", "margin")),
+        *(_percent(mixed.share(kind)) for kind in OUTCOMES),
+    ]
 
 
 def _change(run: Run, start: Run) -> list[str]:

@@ -37,10 +37,9 @@ class Run:
         return cells(self.of(self.answers, name), lambda row: float(row["sampled"] == outcome))
 
     def seen_as(self, part: str) -> "Run":
-        """The questions whose relation and direction a rotation has `both`, `own` (this one alone) or `other` (not this one)."""
-        return Run(
-            self.name, tuple(row for row in self.answers if row["part"] == part), tuple(row for row in self.margins if row["part"] == part), 0,
-        )  # fmt: skip
+        """The questions whose relation a rotation shows in `both` directions, in their `own` alone, or in the `other` alone."""
+        answers, margins = (tuple(row for row in rows if row["part"] == part) for rows in (self.answers, self.margins))
+        return Run(self.name, answers, margins, 0)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,9 @@ class Results:
         found: dict[str, list[dict[str, Any]]] = {}
         for name in run_names(self.settings):
             files = [result_file(self.folder / f"base-{number}", name) for number in range(self.settings.bases)]
-            found.setdefault(ROTATED if name.startswith(ROTATED) else name, []).extend(json.loads(file.read_text()) for file in files)
+            found.setdefault(ROTATED if name.startswith(ROTATED) else name, []).extend(
+                json.loads(file.read_text()) for file in files
+            )
         return {name: _run(name, parts) for name, parts in found.items()}
 
     @property
@@ -84,7 +85,7 @@ def _run(name: str, found: list[dict[str, Any]]) -> Run:
 def _parts(one: Mapping[str, Any]) -> Callable[[str, str], str | None]:
     """How a run's training has shown a question's relation and direction."""
     if not one["run"].startswith(ROTATED):
-        return lambda relation, direction: None
+        return lambda _relation, _direction: None
     turn = int(one["run"].split()[1]) - 1
     shown = thirds(one["relations"], turn)
     return lambda relation, direction: {"both": "both", direction: "own"}.get(shown[relation], "other")

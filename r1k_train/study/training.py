@@ -90,7 +90,7 @@ def _batches(rows: Sequence[Any], steps: int, batch: int, seed: int) -> Iterator
 
     Rows of like length are not put together: they are of one relation, and batches of one relation learn far less.
     """
-    draw = random.Random(seed)
+    draw = random.Random(seed)  # noqa: S311  a shuffle, not a secret
     waiting: list[Any] = []
     for _ in range(steps):
         while len(waiting) < batch:
