@@ -136,7 +136,8 @@ def report(options: argparse.Namespace) -> int:
     for size in (1000, 2000, 4000):
         one, other = (found[way, f"memory-{size}"]["bytes"] / 2**20 for way in ("plain", "alone"))
         print(
-            f"memory beyond the model, response of {size:,}: plain {one:,.0f} MiB, probe {other:,.0f} MiB, {other / one:.3f} of it"
+            f"memory beyond the model, response of {size:,}:"
+            f" plain {one:,.0f} MiB, probe {other:,.0f} MiB, {other / one:.3f} of it"
         )
     per_row = {way: found[way, "time"]["seconds"] / found[way, "time"]["rows"] for way in ("plain", "alone")}
     ratio = per_row["alone"] / per_row["plain"]
@@ -144,7 +145,7 @@ def report(options: argparse.Namespace) -> int:
     seconds = {way: found[way, "sets"]["seconds"] for way in ("plain", "alone", "batched")}
     print(
         f"a probe set on T_f, T_r and T_m, {found['plain', 'sets']['rows']} sequences with repeats:"
-        f" plain {seconds['plain']:.1f} s, each once {seconds['alone']:.1f} s, each once and batched {seconds['batched']:.1f} s:"
+        f" plain {seconds['plain']:.1f} s, each once {seconds['alone']:.1f} s, and batched {seconds['batched']:.1f} s:"
         f" {seconds['plain'] / seconds['alone']:.2f} x by scoring once,"
         f" {seconds['alone'] / seconds['batched']:.2f} x by batches,"
         f" {seconds['plain'] / seconds['batched']:.2f} x together"

@@ -107,7 +107,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str] | None) -> int:
     arguments, settings, model = run.parse(make_parser(), words)
     run.check_machine(settings, model)
-    _check_losses(arguments, settings)
+    _check(arguments, settings)
 
     rows = run.load(arguments)
     if "chosen" not in rows.column_names:
@@ -140,9 +140,7 @@ def _main(words: Sequence[str] | None) -> int:
 def _without_alike(
     rows: Dataset, model: Any, tokenizer: Any, arguments: DpoArguments, settings: DPOConfig
 ) -> tuple[Dataset, str]:
-    """The pairs that `filter_ches` leaves, and how many went, in a sentence. The run's folder gets `ches.parquet`: every score."""
-    if run.sharded():
-        raise run.RecipeError("--filter_ches needs whole weights: take accelerate/ddp.yaml, or filter in a run of its own")
+    """The pairs that `filter_ches` leaves, and how many went, in a sentence; every score goes to `ches.parquet` of the run."""
     process = PartialState()
     shown = run.tagged(rows) if arguments.direction_tag else rows
     read = probe_rows(shown, tokenizer, arguments.reasoning_format, arguments.answer_prefix)
@@ -167,8 +165,10 @@ def _cut(prompt: tuple[int, ...], response: tuple[int, ...], most: int | None) -
     return Scorable(prompt[:most], response if most is None else response[: max(0, most - len(prompt))])
 
 
-def _check_losses(arguments: DpoArguments, settings: DPOConfig) -> None:
-    """Refuse what the losses of `PER_PAIR` would leave out in silence."""
+def _check(arguments: DpoArguments, settings: DPOConfig) -> None:
+    """Refuse what the losses of `PER_PAIR` would leave out in silence, and a filter where weights are split."""
+    if arguments.filter_ches is not None and run.sharded():
+        raise run.RecipeError("--filter_ches needs whole weights, which ZeRO-3 and FSDP split: take accelerate/ddp.yaml")
     names = set(settings.loss_type)
     if not arguments.weighted and not names & set(OURS):
         return

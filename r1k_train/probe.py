@@ -130,9 +130,11 @@ def _run(options: argparse.Namespace) -> int:
 def probe_rows(
     rows: Dataset, tokenizer: Any, reasoning_format: data.ReasoningFormat, answer_prefix: str = ""
 ) -> list[ProbeRow]:
-    """Rows with `chosen` and `rejected`, as tokens."""
+    """Rows with `chosen` and `rejected`, as tokens; a response of which neither reasoning nor answer is there has none."""
 
     def response(prompt: list[dict[str, str]], turns: list[dict[str, str]]) -> tuple[list[int], Response]:
+        if not "".join(data.split(turns[0]["content"])).strip():
+            return data.tokens(tokenizer, prompt, turns)[0], Response(())
         text = data.response_text(turns[0]["content"], reasoning_format, answer_prefix)
         begun, ids = data.tokens(tokenizer, prompt, [{"role": "assistant", "content": text}])
         before = text[: data.answer_start(text, reasoning_format)]
@@ -242,7 +244,13 @@ def _models(options: argparse.Namespace, points: Sequence[Point], state: Partial
 def _probe(model: nn.Module, tokenizer: Any, rows: Dataset, options: argparse.Namespace, state: PartialState) -> list[Record]:
     """The model's records, gathered from all processes on each."""
     if options.protocol == "published":
-        return published_records(model, tokenizer, rows)
+        records = published_records(model, tokenizer, rows)
+        scored = {(record["pair_id"], record["direction"]) for record in records}
+        for row in rows if state.is_main_process else ():
+            if (row["pair_id"], row["direction"]) not in scored:
+                name = f"{row['pair_id']}-{row['direction']}"
+                print(f"r1k_train probe: {name}: a side has no score; left out, as the authors' script does", file=sys.stderr)
+        return records
     longest = max(options.windows)
     answers = not options.no_answers
     read = probe_rows(rows, tokenizer, options.reasoning_format, options.answer_prefix)

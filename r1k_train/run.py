@@ -71,6 +71,8 @@ class RunArguments(ScriptArguments):  # type: ignore[misc]
             raise ValueError("forward_weight and reverse_weight may not be negative")
         if any(every is not None and every < 1 for every in (self.probe_steps, self.probe_epochs)):
             raise ValueError("probe_steps and probe_epochs are 1 or more; leave both out to probe nothing")
+        if _fsdp() and (self.probe_steps or self.probe_epochs):
+            raise ValueError("the probe does not run during training under FSDP: leave it out, and `probe --checkpoints` after")
 
     @property
     def weighted(self) -> bool:
@@ -349,4 +351,8 @@ def _checkpoint(asked: str | None) -> str | bool | None:
 def sharded() -> bool:
     """Whether weights are split between processes, so that none holds the head."""
     zero3: bool = is_deepspeed_zero3_enabled()  # type: ignore[no-untyped-call]
-    return zero3 or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    return zero3 or _fsdp()
+
+
+def _fsdp() -> bool:
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"

@@ -171,7 +171,8 @@ def _base(model: Any) -> Any:
 def _score_positions(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     """[3, positions]: log-probability of the target, of the most probable token, and entropy."""
     weight: Any = head.weight  # of a linear layer, or of one with an adapter
-    rows = max(1, LOGITS_AT_ONCE // len(weight))
+    vocabulary = getattr(weight, "ds_shape", weight.shape)[0]  # under ZeRO-3 a weight at rest is empty
+    rows = max(1, LOGITS_AT_ONCE // vocabulary)
     parts = [torch.empty(3, 0, device=hidden.device)]
     for states, expected in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
         logps = head(states).float().log_softmax(dim=-1)

@@ -115,6 +115,7 @@ def test_each_checkpoint_of_a_run_is_a_point(model: Path, pairs: Path, tmp_path:
 def test_what_cant_be_scored_is_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = preferences()
     rows[0]["chosen"][0]["content"] = data.joined("x" * 900, "y")
+    rows[2]["rejected"][0]["content"] = data.joined("", " ")
     del rows[5]
     path = tmp_path / "pairs.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
@@ -123,11 +124,12 @@ def test_what_cant_be_scored_is_named_and_counted(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().err
     assert "a-forward: a response is longer than the model's context of 300 tokens" in said
     assert "c-forward: its counterpart is missing" in said
-    assert summary["points"][0]["sets"]["T_m"]["alp+"]["rows"] == 5
-    assert summary["points"][0]["sets"]["T_r"]["pmi"]["rows"] == 2
+    assert "b-forward: a response is empty; the row is left out" in said
+    assert summary["points"][0]["sets"]["T_m"]["alp+"]["rows"] == 4
+    assert summary["points"][0]["sets"]["T_r"]["pmi"]["rows"] == 1
     summary = run(model, path, tmp_path / "out", "--windows", "1000")
     assert "a-forward: prompt and window have more than the model's 300 tokens; the row is left out" in capsys.readouterr().err
-    assert summary["points"][0]["sets"]["T_f"]["alp+"]["rows"] == 2
+    assert summary["points"][0]["sets"]["T_f"]["alp+"]["rows"] == 1
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ def test_trls_evaluation_loss_of_the_same_rows_is_minus_alp(tmp_path: Path) -> N
     sides = {"alp+": "chosen", "alp-": "rejected"}
     shown = data.rendered(Dataset.from_list(preferences()), "s1")
     config = SFTConfig(
-        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], max_length=None, per_device_eval_batch_size=1, activation_checkpointing=False,
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], max_length=None, per_device_eval_batch_size=1,
+        activation_checkpointing=False,
         disable_tqdm=True,
     )  # fmt: skip
     evaluated = {

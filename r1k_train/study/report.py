@@ -55,7 +55,8 @@ def provenance(settings: Settings, facts: Mapping[str, Any], seconds: float) -> 
     data = "; ".join(f"{name}: {found}" for name, found in facts.items())
     return (
         f"Made on {today} by `python -m r1k_train study`, seed {settings.seed}, {settings.bases} bases,"
-        f" {seconds / 60:.0f} minutes of CPU time (Python {platform.python_version()}, {versions}; {platform.machine()}, {os.cpu_count()} cores, one thread a"
+        f" {seconds / 60:.0f} minutes of CPU time (Python {platform.python_version()}, {versions}; {platform.machine()},"
+        f" {os.cpu_count()} cores, one thread a"
         f" process). Data: {data}."
     )
 
@@ -122,7 +123,8 @@ It is then tuned, {settings.tune_epochs} epochs each, on the other half, which i
 Tests are {tested} held-out pairs of the tuned relations a base, with values that no training row has. The bank's rows are
 shortened to what such a model can learn: the response is the equation for what is asked, the arithmetic step by step, and the
 answer with its unit; the list of what is given and the sentence around the answer are left out, and so are rows that reckon
-with anything but whole numbers below {settings.limit}. Numbers are digits to the model, words are whole. Intervals draw bases and relations anew, both at once
+with anything but whole numbers below {settings.limit}. Numbers are digits to the model, words are whole. Intervals draw
+bases and relations anew, both at once
 (Owen's pigeonhole bootstrap): with {settings.bases} bases they are rough, so figures show every base.
 """
 
