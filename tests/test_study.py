@@ -19,8 +19,8 @@ from r1k_train.study.words import Words
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
-    "bases": 1, "hidden": 32, "layers": 1, "base_steps": 6, "tune_pairs": 18, "tune_epochs": 1, "batch": 8, "pair_steps": 2,
-    "pair_batch": 4, "test_pairs": 6, "least_pairs": 2,
+    "bases": 1, "hidden": 32, "layers": 1, "base_steps": 6, "tune_pairs": 9, "tune_epochs": 1, "batch": 8, "pair_steps": 2,
+    "pair_batch": 4, "test_pairs": 3, "least_pairs": 1,
 }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ SMALL = {
 def bank(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two folders by the builder's own command."""
     words = []
-    for part, limit in (("train", 150), ("heldout", 60)):
+    for part, limit in (("train", 72), ("heldout", 36)):
         path = tmp_path_factory.mktemp("bank") / part
         command = [
             "--source",
@@ -100,6 +100,8 @@ def test_the_smallest_study_ends_in_a_report_and_is_resumed(
         (["--least_pairs", "5000"], "build more rows"),
         (["--rates", "0.1"], "two learning rates"),
         (["--bases", "0"], "type 1 or more"),
+        (["--limit", "3"], "type 10 or more"),
+        (["--tune_pairs", "5000"], "build --train with a larger --limit"),
         (["--heldout", "TRAIN"], "--split heldout"),
     ],
 )

@@ -17,7 +17,7 @@ from datasets import Dataset
 
 from r1k_train import data
 from r1k_train.study import figures, report
-from r1k_train.study.design import Settings, one_thread, prepare, run_base, settings_record
+from r1k_train.study.design import Base, Settings, one_thread, prepare, run_base, settings_record
 from r1k_train.study.results import Results
 from r1k_train.study.rows import Pairs, read_pairs
 from r1k_train.study.training import HEAD
@@ -75,7 +75,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     facts = {"training": _said(pairs[0], train), "held out": _said(pairs[1], heldout)}
     if both := pairs[0].keys() & pairs[1].keys():
         raise data.DataError(f"{len(both):,} held-out pairs are training pairs: build --heldout with r1k-build --split heldout")
-    prepare(*pairs, settings, options.out, 0)  # what else is wrong with the rows is said before any process starts
+    for number in range(settings.bases):  # what else is wrong with the rows is said before any process starts
+        _check_rows(prepare(*pairs, settings, options.out, number))
     _claim(options.out, {"settings": settings_record(settings), "data": [data.digest(rows) for rows in (train, heldout)]})
     begun = time.monotonic()
     processes = min(options.processes or os.cpu_count() or 1, settings.bases)
@@ -111,6 +112,8 @@ def _check(settings: Settings) -> None:
     """Refuse what no run could be made with."""
     if settings.hidden % HEAD or settings.hidden <= 0:
         raise data.DataError(f"--hidden {settings.hidden}: heads are {HEAD} wide, so type a multiple of {HEAD}")
+    if settings.limit < 10:
+        raise data.DataError(f"--limit {settings.limit}: no arithmetic is left below it; type 10 or more")
     if len(settings.rates) < 2:
         raise data.DataError("--rates: type two learning rates or more; DPO + NLL and SFT alone take the second")
     for name in (
@@ -126,6 +129,16 @@ def _check(settings: Settings) -> None:
     ):
         if getattr(settings, name) < 1:
             raise data.DataError(f"--{name} {getattr(settings, name)}: type 1 or more")
+
+
+def _check_rows(base: Base) -> None:
+    """Refuse fewer pairs than the settings name: the report says how many there were."""
+    for option, found, folder in (("tune_pairs", base.tuning, "train"), ("test_pairs", base.test, "heldout")):
+        if len(found) < getattr(base.settings, option):
+            raise data.DataError(
+                f"base {base.number} has {len(found):,} pairs for --{option} {getattr(base.settings, option):,}: type a smaller"
+                f" number, or build --{folder} with a larger --limit"
+            )
 
 
 def _said(pairs: Pairs, rows: Dataset) -> str:

@@ -24,7 +24,7 @@ CANT_TELL = """\
   MATH-500 or GPQA (the paper's Tables 1-4) are out of its reach.
 - **Absolute log-probabilities.** Responses of 30 tokens over a closed vocabulary are nearly certain or wrong; only differences
   between runs on the same rows are comparable, and their sizes are not those of a 7B model.
-- **Transfer.** Half a million parameters that have met a relation in one direction do not find the other by themselves;
+- **Transfer.** So small a model that has met a relation in one direction may not find the other by itself;
   whether a large model does is not told by one that can't.
 - **Long reasoning.** The teacher is a solver whose reasoning is short and exact. A teacher's faults and doubts, and answers cut
   at a limit, which make up much of what differs between the directions of real data, do not exist here.
@@ -65,7 +65,7 @@ def _page(results: Results, facts: Mapping[str, Any]) -> Iterator[str]:
     runs, settings = results.runs, results.settings
     yield "# The study in miniature\n"
     yield provenance(settings, facts, results.seconds) + "\n"
-    yield _design(settings, len(runs[MIXED].answers) // settings.bases // 2)
+    yield _design(settings, runs[MIXED].parameters, len(runs[MIXED].answers) // settings.bases // 2)
     yield "## What it finds\n"
     yield "Differences between runs on the same questions, with 95 % intervals.\n"
     yield from _table(["question", "difference", "so"], map(_answered, _questions(runs, settings)))
@@ -105,10 +105,9 @@ def _page(results: Results, facts: Mapping[str, Any]) -> Iterator[str]:
     yield CANT_TELL
 
 
-def _design(settings: Settings, tested: int) -> str:
+def _design(settings: Settings, parameters: int, tested: int) -> str:
     return f"""\
-Each base is a model of Qwen2's shape ({settings.layers} layers of {settings.hidden}, about half a million parameters)
-that was trained from scratch on one half of the bank's relations, in both directions, and on bare arithmetic
+Each base is a model of Qwen2's shape ({settings.layers} layers of {settings.hidden}, {parameters:,} parameters) that was trained from scratch on one half of the bank's relations, in both directions, and on bare arithmetic
 ({settings.base_steps:,} steps of {settings.batch}).
 It is then tuned, {settings.tune_epochs} epochs each, on the other half, which it has never seen:
 

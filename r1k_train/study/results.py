@@ -19,6 +19,7 @@ class Run:
     name: str
     answers: tuple[Row, ...]
     margins: tuple[Row, ...]
+    parameters: int
     seconds: float
 
     def of(self, rows: tuple[Row, ...], name: str) -> Iterator[Row]:
@@ -39,7 +40,7 @@ class Run:
     def seen_as(self, part: str) -> "Run":
         """The questions whose relation a rotation shows in `both` directions, in their `own` alone, or in the `other` alone."""
         answers, margins = (tuple(row for row in rows if row["part"] == part) for rows in (self.answers, self.margins))
-        return Run(self.name, answers, margins, 0)
+        return Run(self.name, answers, margins, self.parameters, 0)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _run(name: str, found: list[dict[str, Any]]) -> Run:
                 "base": one["base"], "relation": relation, "direction": direction, "part": part(relation, direction),
                 "alp+": alps["preferred"], "alp-": alps["dispreferred"], "margin": alps["preferred"] - alps["dispreferred"],
             })  # fmt: skip
-    return Run(name, tuple(answers), tuple(margins), sum(one["seconds"] for one in found))
+    return Run(name, tuple(answers), tuple(margins), found[0]["parameters"], sum(one["seconds"] for one in found))
 
 
 def _parts(one: Mapping[str, Any]) -> Callable[[str, str], str | None]:
