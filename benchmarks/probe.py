@@ -18,6 +18,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def _apart(way: str, task: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def _furthest(one: dict[str, Any], other: dict[str, Any]) -> float:
     """The largest difference of a sequence's sums, by token of its window."""
-    pairs = zip(one["values"], other["values"], strict=True)
+    pairs: Iterator[tuple[list[float], list[float]]] = zip(one["values"], other["values"], strict=True)
     return max(abs(a - b) / WINDOW for left, right in pairs for a, b in zip(left, right, strict=True))
 
 

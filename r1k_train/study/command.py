@@ -45,19 +45,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("study"), help="Where runs, report and figures go (default: ./study).")
     parser.add_argument("--processes", type=int, help="Bases at a time, one thread each (default: as many as cores).")
     for one in dataclasses.fields(Settings):
-        many = isinstance(one.default, tuple)
-        kind = float if many else type(one.default)
-        said = " ".join(f"{value:g}" for value in one.default) if many else f"{one.default:g}"
-        parser.add_argument(f"--{one.name}", type=kind, nargs="+" if many else None, default=one.default,
-                            help=f"{one.metadata['help']} (default: {said})".replace("%", "%%"))  # fmt: skip
+        default: Any = one.default
+        many = isinstance(default, tuple)
+        said = " ".join(f"{value:g}" for value in default) if many else f"{default:g}"
+        parser.add_argument(f"--{one.name}", type=float if many else type(default), nargs="+" if many else None,
+                            default=default, help=f"{one.metadata['help']} (default: {said})")  # fmt: skip
     return parser
 
 
 def main(words: list[str]) -> int:
     """Run what is missing, then write the report; the exit status."""
     options = make_parser().parse_args(words)
-    given = {one.name: getattr(options, one.name) for one in dataclasses.fields(Settings)}
-    settings = Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    given: dict[str, Any] = {one.name: getattr(options, one.name) for one in dataclasses.fields(Settings)}
+    settings = Settings(**{**given, "rates": tuple(given["rates"])})
     try:
         return _run(options, settings)
     except data.DataError as error:
@@ -71,7 +71,7 @@ def main(words: list[str]) -> int:
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     _check(settings)
     train, heldout = (data.load_rows(name, "mixed") for name in (options.train, options.heldout))
-    pairs = [read_pairs(rows, settings.limit) for rows in (train, heldout)]
+    pairs = read_pairs(train, settings.limit), read_pairs(heldout, settings.limit)
     facts = {"training": _said(pairs[0], train), "held out": _said(pairs[1], heldout)}
     if both := pairs[0].keys() & pairs[1].keys():
         raise data.DataError(f"{len(both):,} held-out pairs are training pairs: build --heldout with r1k-build --split heldout")

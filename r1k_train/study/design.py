@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import Qwen2ForCausalLM
 
+from r1k_train.data import Direction
 from r1k_train.measures import SETS, ProbeRow, Response, scorables, tabulate
 from r1k_train.sampling import sample
 from r1k_train.scoring import Scorable, score
@@ -48,7 +49,7 @@ class Settings:
     least_pairs: int = _setting(50, "Relations with fewer training pairs than this are left out.")
     hidden: int = _setting(128, "Width of the model, a multiple of 16.")
     layers: int = _setting(2, "Its layers.")
-    base_steps: int = _setting(2200, "Steps of pretraining.")
+    base_steps: int = _setting(2000, "Steps of pretraining.")
     base_rate: float = _setting(3e-3, "Its learning rate.")
     tune_pairs: int = _setting(480, "Pairs to fine-tune on; equal total takes half of them in both directions.")
     tune_epochs: int = _setting(8, "Epochs of fine-tuning.")
@@ -263,7 +264,7 @@ def measure(base: Base, model: Any, test: Pairs) -> dict[str, Any]:
     return {"answers": answers, "scores": scores}
 
 
-_BOTH = (("forward", "reverse"), ("reverse", "forward"))
+_BOTH: tuple[tuple[Direction, Direction], ...] = (("forward", "reverse"), ("reverse", "forward"))
 
 
 def probe_rows(words: Words, pairs: Pairs) -> list[ProbeRow]:

@@ -38,8 +38,8 @@ def margins(results: Results) -> Figure:
     runs = _tuned(results)
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _bars(left, runs, {name: lambda run, name=name: run.alp(name, "margin") for name in SETS}, "margin Δ, nats a token")
-    _bars(right, runs, {name: lambda run, name=name: run.accuracy(name) for name in SETS}, "accuracy, share of greedy answers")
+    _bars(left, runs, lambda run, name: run.alp(name, "margin"), "margin Δ, nats a token")
+    _bars(right, runs, lambda run, name: run.accuracy(name), "accuracy, share of greedy answers")
     left.legend(ncols=3, fontsize=9)
     figure.suptitle("Margin and accuracy by training data; compare models on T_m")
     return figure
@@ -111,10 +111,11 @@ def _tuned(results: Results) -> dict[str, Run]:
     return {name: run for name, run in results.runs.items() if name not in after}
 
 
-def _bars(axis: Axes, runs: Mapping[str, Run], measures: Mapping[str, Callable[[Run], Cells]], title: str) -> None:
+def _bars(axis: Axes, runs: Mapping[str, Run], measure: Callable[[Run, str], Cells], title: str) -> None:
+    """A group of bars a run, a bar a set."""
     for place, run in enumerate(runs.values()):
-        for number, (name, measure) in enumerate(measures.items()):
-            part = measure(run)
+        for number, name in enumerate(SETS):
+            part = measure(run, name)
             found = estimate(part)
             if found is None:
                 continue

@@ -107,7 +107,8 @@ def _page(results: Results, facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _design(settings: Settings, parameters: int, tested: int) -> str:
     return f"""\
-Each base is a model of Qwen2's shape ({settings.layers} layers of {settings.hidden}, {parameters:,} parameters) that was trained from scratch on one half of the bank's relations, in both directions, and on bare arithmetic
+Each base is a model of Qwen2's shape ({settings.layers} layers of {settings.hidden}, {parameters:,} parameters)
+that was trained from scratch on one half of the bank's relations, in both directions, and on bare arithmetic
 ({settings.base_steps:,} steps of {settings.batch}).
 It is then tuned, {settings.tune_epochs} epochs each, on the other half, which it has never seen:
 

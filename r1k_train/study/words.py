@@ -30,5 +30,5 @@ class Words:
         for token in ids:
             if token < len(MARKS):
                 break
-            words.append(self._tokenizer.id_to_token(token))
+            words.append(str(self._tokenizer.id_to_token(token)))
         return "".join(words)
