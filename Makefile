@@ -37,9 +37,9 @@ $(VENV)/train: $(VENV)/builder
 study: $(VENV)/train  ## the paper's questions in miniature: about 20 minutes on two cores, resumable; see docs/study
 	$(BIN)/r1k-build --source embedded --teacher embedded --limit 8000 --tokenizer none --output $(STUDY)/train --resume
 	$(BIN)/r1k-build --source embedded --teacher embedded --limit 1200 --split heldout --tokenizer none --output $(STUDY)/heldout --resume
-	$(BIN)/python -m r1k_train study --train $(STUDY)/train --heldout $(STUDY)/heldout --out $(STUDY)/$(BASES)-bases --bases $(BASES)
+	$(BIN)/python -m r1k_train study --train $(STUDY)/train --heldout $(STUDY)/heldout --out $(STUDY) --bases $(BASES)
 
-study-full: ## the same with 12 bases: about an hour on two cores
+study-full:  ## the same with 12 bases, those of `make study` among them: about an hour
 	$(MAKE) study BASES=12
 
 lint: $(VENV)/dev  ## style, imports and types

@@ -116,6 +116,8 @@ def test_bad_input_gets_a_sentence(
 
 @pytest.mark.slow
 def test_two_processes_find_what_one_does(bank: list[str], tmp_path: Path) -> None:
+    assert run(bank, tmp_path / "1") == 0
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "1" / "base-0").iterdir()}
     for processes in ("1", "2"):
         command = [
             sys.executable,
@@ -129,6 +131,7 @@ def test_two_processes_find_what_one_does(bank: list[str], tmp_path: Path) -> No
             processes,
         ]
         subprocess.run([*command, *words_of(SMALL | {"bases": 2})], check=True, cwd=ROOT, capture_output=True)
+    assert first == {path: path.stat().st_mtime_ns for path in first}, "bases can be added"
     for path in sorted((tmp_path / "1").glob("base-*/*.json")):
         one, two = (json.loads((tmp_path / name / path.relative_to(tmp_path / "1")).read_text()) for name in "12")
         assert (one["answers"], one["scores"]) == (two["answers"], two["scores"])

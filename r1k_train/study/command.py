@@ -28,7 +28,7 @@ examples:
   r1k-build --source embedded --teacher embedded --limit 1200 --split heldout --tokenizer none --output study/heldout
   python -m r1k_train study --train study/train --heldout study/heldout --out study     (`make study` is these three)
 
-What has ended is kept: the same command goes on where a killed one was.
+What has ended is kept: the same command goes on where a killed one was, and a larger --bases adds to the bases that there are.
 """
 RECORD = "study.json"
 Work = tuple[Pairs, Pairs, Settings, Path, int]

@@ -51,8 +51,8 @@ class Settings:
     layers: int = _setting(2, "Its layers.")
     base_steps: int = _setting(2000, "Steps of pretraining.")
     base_rate: float = _setting(3e-3, "Its learning rate.")
-    tune_pairs: int = _setting(480, "Pairs to fine-tune on; equal total takes half of them in both directions.")
-    tune_epochs: int = _setting(8, "Epochs of fine-tuning.")
+    tune_pairs: int = _setting(400, "Pairs to fine-tune on; equal total takes half of them in both directions.")
+    tune_epochs: int = _setting(6, "Epochs of fine-tuning.")
     tune_rate: float = _setting(1e-3, "Its learning rate.")
     batch: int = _setting(32, "Rows a step of pretraining and fine-tuning.")
     pair_steps: int = _setting(60, "Steps of DPO, and of the SFT that it is compared with.")
@@ -213,10 +213,10 @@ def _model(base: Base, name: str, say: Callable[[str], None], make: Callable[[],
     if result.exists() and (weights.exists() or not kept):
         return weights
     begun = time.process_time()
-    model = make()
+    model = _loaded(weights) if weights.exists() else make()  # a study may be killed between weights and result
     trained = time.process_time() - begun
     found = measure(base, model, test)
-    if kept:
+    if kept and not weights.exists():
         beside = weights.with_suffix(".new")
         model.save_pretrained(beside)
         beside.rename(weights)
@@ -281,8 +281,9 @@ def probe_rows(words: Words, pairs: Pairs) -> list[ProbeRow]:
 
 
 def settings_record(settings: Settings) -> dict[str, Any]:
-    """As JSON has it."""
+    """What decides a base's runs, as JSON has it: all settings but the number of bases, which may grow."""
     record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    del record["bases"]
     return record
 
 

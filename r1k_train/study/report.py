@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from r1k_train.measures import SETS, Estimate
 from r1k_train.study.design import BASE, EQUAL_TOTAL, FORWARD, MIXED, REVERSE, ROTATED, Settings, preference_runs
-from r1k_train.study.estimates import Cells, by_base, estimate
-from r1k_train.study.figures import FIGURES
+from r1k_train.study.estimates import Cells, estimate
 from r1k_train.study.outcomes import OUTCOMES
 from r1k_train.study.results import Results, Run
 
@@ -249,6 +248,3 @@ def _difference(one: Cells, less: Cells, scale: float) -> str:
 def _signed(found: Estimate, scale: float) -> str:
     digits = 1 if scale > 1 else 2
     return f"{scale * found.value:+.{digits}f} [{scale * found.low:+.{digits}f}, {scale * found.high:+.{digits}f}]"
-
-
-__all__ = ["FIGURES", "by_base", "provenance", "write"]
