@@ -215,11 +215,11 @@ def _model(base: Base, name: str, say: Callable[[str], None], make: Callable[[],
     begun = time.process_time()
     model = _loaded(weights) if weights.exists() else make()  # a study may be killed between weights and result
     trained = time.process_time() - begun
-    found = measure(base, model, test)
     if kept and not weights.exists():
         beside = weights.with_suffix(".new")
         model.save_pretrained(beside)
         beside.rename(weights)
+    found = measure(base, model, test)
     facts = {
         "base": base.number,
         "run": name,
