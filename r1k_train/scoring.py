@@ -173,9 +173,12 @@ def _score_positions(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor
     weight: Any = head.weight  # of a linear layer, or of one with an adapter
     vocabulary = getattr(weight, "ds_shape", weight.shape)[0]  # under ZeRO-3 a weight at rest is empty
     rows = max(1, LOGITS_AT_ONCE // vocabulary)
-    parts = [torch.empty(3, 0, device=hidden.device)]
-    for states, expected in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
-        logps = head(states).float().log_softmax(dim=-1)
-        logp, greedy = logps.gather(1, expected[:, None])[:, 0], logps.max(dim=-1).values
-        parts.append(torch.stack([logp, greedy, -logps.exp().mul_(logps).sum(dim=-1)]))
-    return torch.cat(parts, dim=1)
+    # Made first: what outlives a round must not lie between the large arrays that are freed after it, or memory grows.
+    found = torch.empty(3, len(targets), device=hidden.device)
+    for start in range(0, len(targets), rows):
+        logps = head(hidden[start : start + rows]).float().log_softmax(dim=-1)
+        logp, greedy, entropy = found[:, start : start + rows]
+        logp.copy_(logps.gather(1, targets[start : start + rows, None])[:, 0])
+        greedy.copy_(logps.max(dim=-1).values)
+        entropy.copy_(-logps.exp().mul_(logps).sum(dim=-1))
+    return found
