@@ -71,7 +71,8 @@ def _page(results: Results, facts: Mapping[str, Any]) -> Iterator[str]:
     yield "## Accuracy and margin\n"
     yield "![Margins](margins.svg)\n"
     yield (
-        "Accuracy of greedy answers in percent (the final number alone decides, whatever the equation), ALP in nats a token. On T_f or T_r alone a margin also holds how much likelier"
+        "Accuracy of greedy answers in percent (the final number alone decides, whatever the equation), ALP"
+        " in nats a token. On T_f or T_r alone a margin also holds how much likelier"
         " the model finds one direction's responses whatever is asked; on T_m that cancels: compare models there.\n"
     )
     columns = ["run", "questions", "forward", "reverse", "ALP(y+) T_m", "ALP(y−) T_m", "Δ T_f", "Δ T_r", "Δ T_m"]
@@ -108,7 +109,8 @@ def _design(settings: Settings, parameters: int, tested: int) -> str:
     return f"""\
 Each base is a model of Qwen2's shape ({settings.layers} layers of {settings.hidden}, {parameters:,} parameters)
 that was trained from scratch on one half of the bank's relations, in both directions, and on bare arithmetic
-({settings.base_steps:,} steps of {settings.batch}). It is then tuned, {settings.tune_epochs} epochs each, on the other half, which it has never seen:
+({settings.base_steps:,} steps of {settings.batch}).
+It is then tuned, {settings.tune_epochs} epochs each, on the other half, which it has never seen:
 
 | run | rows |
 |---|---|
@@ -122,7 +124,8 @@ Tests are {tested} held-out pairs of the tuned relations a base, with values tha
 shortened to what such a model can learn: the response is the equation for what is asked, the arithmetic step by step, and the
 answer with its unit; the list of what is given and the sentence around the answer are left out, and so are rows that reckon
 with anything but whole numbers below {settings.limit}. Numbers are digits to the model, words are whole. Intervals draw
-bases and relations anew, both at once (Owen's pigeonhole bootstrap): with {settings.bases} bases they are rough, so figures show every base.
+bases and relations anew, both at once (Owen's pigeonhole bootstrap):
+with {settings.bases} bases they are rough, so figures show every base.
 """
 
 
