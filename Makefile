@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo browser test test-all lint benchmark clean
+STUDY := study
+BASES := 4
+
+.PHONY: help demo study study-full browser test test-all lint benchmark clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +29,19 @@ demo: $(VENV)/builder  ## build r1k from the embedded bank, show its first row
 	$(BIN)/r1k-build --source embedded --teacher embedded --limit 300 --tokenizer none --output demo/r1k --resume
 	@cd demo && ../$(BIN)/python -c 'import json; from datasets import load_dataset; print("load_dataset(\"r1k\")[\"train\"][0] =", json.dumps(load_dataset("r1k")["train"][0], indent=2, ensure_ascii=False))'
 
+$(VENV)/train: $(VENV)/builder
+	$(BIN)/pip install --quiet --disable-pip-version-check 'torch==2.13.0'  # first, where a small CPU build is at hand
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train]'
+	@touch $@
+
+study: $(VENV)/train  ## the paper's questions in miniature: about 20 minutes on two cores, resumable; see docs/study
+	$(BIN)/r1k-build --source embedded --teacher embedded --limit 8000 --tokenizer none --output $(STUDY)/train --resume
+	$(BIN)/r1k-build --source embedded --teacher embedded --limit 1200 --split heldout --tokenizer none --output $(STUDY)/heldout --resume
+	$(BIN)/python -m r1k_train study --train $(STUDY)/train --heldout $(STUDY)/heldout --out $(STUDY) --bases $(BASES)
+
+study-full:  ## the same with 12 bases, those of `make study` among them: about an hour
+	$(MAKE) study BASES=12
+
 lint: $(VENV)/dev  ## style, imports and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -47,4 +63,4 @@ benchmark: $(VENV)/dev  ## the builder beside bare loops (minutes)
 	$(BIN)/python benchmarks/builder.py
 
 clean:  ## remove what the commands above made
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo study .mypy_cache .ruff_cache .pytest_cache

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "plan": "memory, time and cost of a recipe, before it is launched",
     "probe": "ALP of both responses of each pair, margin, and where mass goes",
     "figures": "the paper's figures from probe results and training logs",
+    "study": "the paper's questions in miniature, on a CPU in 20 minutes",
     "eval": "lm-eval on the r1k tasks, resumable; writes what `report` reads",
     "report": "the paper's tables: measured beside published, with intervals",
     "tasks": "print the folder of the lm-eval tasks",

@@ -12,6 +12,7 @@ one down pushes the other down.
 
 from collections.abc import Sequence
 
+from accelerate import PartialState
 from torch import nn
 
 from r1k_train.scoring import TOKENS_AT_ONCE, Scorable, mean_states
@@ -35,3 +36,31 @@ def ches(
     states = mean_states(model, [*preferred, *dispreferred], tokens_at_once=tokens_at_once, pad=pad)
     pairs = zip(states[: len(preferred)], states[len(preferred) :], strict=True)
     return [float(one @ other - one @ one) for one, other in pairs]
+
+
+def ches_everywhere(
+    model: nn.Module,
+    preferred: Sequence[Scorable],
+    dispreferred: Sequence[Scorable],
+    process: PartialState,
+    tokens_at_once: int,
+) -> list[float]:
+    """`ches`, each process taking its share of the pairs; every process gets all scores."""
+    if process.num_processes == 1:
+        return ches(model, preferred, dispreferred, tokens_at_once=tokens_at_once)
+    from accelerate.utils import gather_object
+
+    mine = range(process.process_index, len(preferred), process.num_processes)
+    sides = ([side[number] for number in mine] for side in (preferred, dispreferred))
+    gathered = dict(gather_object(list(zip(mine, ches(model, *sides, tokens_at_once=tokens_at_once), strict=True))))
+    return [gathered[number] for number in range(len(preferred))]
+
+
+def least_alike(scores: Sequence[float], drop: float) -> list[bool]:
+    """Which pairs stay where the share `drop` of them, those with the highest scores, is left out; of equals the later goes.
+
+    Razin et al. (section 6.3) train on the pairs with the lowest length-normalised scores.
+    """
+    most_alike = sorted(range(len(scores)), key=lambda number: (-scores[number], -number))[: round(drop * len(scores))]
+    gone = set(most_alike)
+    return [number not in gone for number in range(len(scores))]

@@ -2,14 +2,20 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from datasets import Dataset
 from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
 from r1k_train import run
+from r1k_train.ches import ches_everywhere, least_alike
 from r1k_train.losses import OURS, PER_PAIR, Pairs, Strengths
+from r1k_train.probe import probe_rows
+from r1k_train.scoring import TOKENS_AT_ONCE, Scorable
 from r1k_train.sft import Weighing
 
 
@@ -22,6 +28,14 @@ class DpoArguments(run.RunArguments):
     )
     dpop_lambda: float = dataclasses.field(default=50.0, metadata={"help": "DPOP's λ."})
     shift_lambda: float = dataclasses.field(default=0.95, metadata={"help": "DPO-Shift's f(λ); 1 is DPO."})
+    filter_ches: float | None = dataclasses.field(
+        default=None, metadata={"help": "Leave out this share of the pairs: those whose two responses are most alike by CHES."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.filter_ches is not None and not 0 < self.filter_ches < 1:
+            raise ValueError("filter_ches is a share of the pairs between 0 and 1, as 0.5; leave it out to keep all")
 
 
 class DirectedDPOTrainer(DPOTrainer):  # type: ignore[misc]
@@ -93,29 +107,68 @@ def main(words: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str] | None) -> int:
     arguments, settings, model = run.parse(make_parser(), words)
     run.check_machine(settings, model)
-    _check_losses(arguments, settings)
+    _check(arguments, settings)
 
     rows = run.load(arguments)
     if "chosen" not in rows.column_names:
         raise run.RecipeError("these rows have no chosen and rejected responses: type --dataset_config preference")
     run.check_model(model, arguments.untie_embeddings, arguments.adapter_name_or_path)
     tokenizer = run.load_tokenizer(model, rows, arguments)
+    loaded = None
+    filtered = ""
+    if arguments.filter_ches is not None:
+        loaded = run.load_model(model, tokenizer, settings, arguments.untie_embeddings, arguments.adapter_name_or_path)
+        rows, filtered = _without_alike(rows, loaded[0], tokenizer, arguments, settings)
     shown, said = run.prepare(rows, arguments, settings, tokenizer)
+    said = filtered + said
     if arguments.weighted:
         shown = shown.add_column("weight", run.row_weights(shown["direction"], arguments))
     run.write_record(settings, arguments, rows, said, model)
 
-    base, adapter = run.load_model(model, tokenizer, settings, arguments.untie_embeddings, arguments.adapter_name_or_path)
+    base, adapter = loaded or run.load_model(
+        model, tokenizer, settings, arguments.untie_embeddings, arguments.adapter_name_or_path
+    )
     trainer = DirectedDPOTrainer(
         arguments=arguments, model=base, args=settings, train_dataset=shown, processing_class=tokenizer, peft_config=adapter
     )
     trainer.accelerator.print(said)
+    run.add_probe(trainer, arguments, settings, tokenizer)
     run.finish(trainer, settings)
     return 0
 
 
-def _check_losses(arguments: DpoArguments, settings: DPOConfig) -> None:
-    """Refuse what the losses of `PER_PAIR` would leave out in silence."""
+def _without_alike(
+    rows: Dataset, model: Any, tokenizer: Any, arguments: DpoArguments, settings: DPOConfig
+) -> tuple[Dataset, str]:
+    """The pairs that `filter_ches` leaves, and how many went, in a sentence; every score goes to `ches.parquet` of the run."""
+    process = PartialState()
+    shown = run.tagged(rows) if arguments.direction_tag else rows
+    read = probe_rows(shown, tokenizer, arguments.reasoning_format, arguments.answer_prefix)
+    sides = [[_cut(row.prompt, one.tokens, settings.max_length) for one in (row.preferred, row.dispreferred)] for row in read]
+    preferred, dispreferred = ([pair[side] for pair in sides] for side in (0, 1))
+    scores = ches_everywhere(model.to(process.device), preferred, dispreferred, process, TOKENS_AT_ONCE)
+    kept = least_alike(scores, arguments.filter_ches or 0)
+    if process.is_main_process:
+        folder = Path(settings.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = rows.select_columns(["pair_id", "direction"]).to_list()
+        record = [{**name, "ches": score, "kept": stays} for name, score, stays in zip(names, scores, kept, strict=True)]
+        Dataset.from_list(record).to_parquet(str(folder / "ches.parquet"))
+    left = rows.select([number for number, stays in enumerate(kept) if stays])
+    least = min((score for score, stays in zip(scores, kept, strict=True) if not stays), default=max(scores))
+    gone = len(rows) - len(left)
+    return left, f"{gone:,} of {len(rows):,} pairs are left out, those with a CHES of {least:.3g} or more; "
+
+
+def _cut(prompt: tuple[int, ...], response: tuple[int, ...], most: int | None) -> Scorable:
+    """What the trainer will see of a sequence."""
+    return Scorable(prompt[:most], response if most is None else response[: max(0, most - len(prompt))])
+
+
+def _check(arguments: DpoArguments, settings: DPOConfig) -> None:
+    """Refuse what the losses of `PER_PAIR` would leave out in silence, and a filter where weights are split."""
+    if arguments.filter_ches is not None and run.sharded():
+        raise run.RecipeError("--filter_ches needs whole weights, which ZeRO-3 and FSDP split: take accelerate/ddp.yaml")
     names = set(settings.loss_type)
     if not arguments.weighted and not names & set(OURS):
         return

@@ -15,8 +15,8 @@ from accelerate import PartialState
 from datasets import Dataset
 from torch import nn
 
-from r1k_train import data
-from r1k_train.ches import ches
+from r1k_train import data, samples
+from r1k_train.ches import ches_everywhere
 from r1k_train.measures import (
     SETS,
     WINDOWS,
@@ -31,6 +31,7 @@ from r1k_train.measures import (
 )
 from r1k_train.probing import everywhere
 from r1k_train.published import published_records
+from r1k_train.sampling import sample
 from r1k_train.scoring import TOKENS_AT_ONCE, Scorable, context_length
 
 EXAMPLES = """\
@@ -40,10 +41,11 @@ examples:
   python -m r1k_train probe --model Qwen/Qwen2.5-7B-Instruct --checkpoints runs/sft-mixed --dataset_name r1k
   accelerate launch --num_processes 4 r1k_train probe --model ... --dataset_name r1k
   python -m r1k_train probe --model ... --dataset_name r1k --protocol published     as the authors' script scores
+  python -m r1k_train probe --model ... --dataset_name r1k --generate 4             what it writes: samples.html
   python -m r1k_train figures probe-mixed                                           draws what this writes
 """
 
-SCORES, SUMMARY = "scores.parquet", "summary.json"
+SCORES, SUMMARY, PAGE = "scores.parquet", "summary.json", "samples.html"
 
 
 class Point(NamedTuple):
@@ -76,6 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no_answers", action="store_true", help="Read nothing beyond the longest window.")
     parser.add_argument("--protocol", choices=("r1k", "published"), default="r1k", help="published: the authors' own scoring.")
     parser.add_argument("--ches", action="store_true", help="Also each pair's CHES: which pairs will displace likelihood.")
+    parser.add_argument("--generate", type=int, metavar="K", help="Also K answers a prompt, sorted by direction, to read.")
+    parser.add_argument("--max_new_tokens", type=int, default=1000, help="Of each of them (default: 1000).")
+    parser.add_argument("--temperature", type=float, default=1.0, help="They are sampled at (default: 1, as the model is).")
     parser.add_argument("--output", type=Path, default=Path("probe"), help="Folder for table and summary (default: ./probe).")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="Of the weights.")
     parser.add_argument("--tokens_at_once", type=int, default=TOKENS_AT_ONCE, help=f"Of a batch (default: {TOKENS_AT_ONCE}).")
@@ -100,15 +105,21 @@ def _run(options: argparse.Namespace) -> int:
     rows = data.load_rows(options.dataset_name, options.dataset_config, options.dataset_revision, keep_published=True)
     if "chosen" not in rows.column_names:
         raise data.DataError(f"{options.dataset_config} has no pairs of responses: take --dataset_config probe or preference")
+    if options.generate is not None and min(options.generate, options.max_new_tokens) < 1:
+        raise data.DataError("--generate and --max_new_tokens count from 1: leave --generate out for no answers")
     if options.limit:
         rows = rows.select(range(min(options.limit, len(rows))))
     tokenizer = _tokenizer(options.model)
     records: list[Record] = []
+    written: list[samples.Sample] = []
     for point, model in _models(options, points, state):
         found = _probe(model, tokenizer, rows, options, state)
-        records += [{"run": point.run, "step": point.step, "epoch": point.epoch, **record} for record in found]
+        where = {"run": point.run, "step": point.step, "epoch": point.epoch}
+        records += [where | record for record in found]
+        if options.generate:
+            written += [where | drawn for drawn in _answers(model, tokenizer, rows, options, state)]
     if state.is_main_process:
-        _write(options, rows, points, records)
+        _write(options, rows, points, records, written)
     state.wait_for_everyone()
     return 0
 
@@ -119,9 +130,11 @@ def _run(options: argparse.Namespace) -> int:
 def probe_rows(
     rows: Dataset, tokenizer: Any, reasoning_format: data.ReasoningFormat, answer_prefix: str = ""
 ) -> list[ProbeRow]:
-    """Rows with `chosen` and `rejected`, as tokens."""
+    """Rows with `chosen` and `rejected`, as tokens; a response of which neither reasoning nor answer is there has none."""
 
     def response(prompt: list[dict[str, str]], turns: list[dict[str, str]]) -> tuple[list[int], Response]:
+        if not "".join(data.split(turns[0]["content"])).strip():
+            return data.tokens(tokenizer, prompt, turns)[0], Response(())
         text = data.response_text(turns[0]["content"], reasoning_format, answer_prefix)
         begun, ids = data.tokens(tokenizer, prompt, [{"role": "assistant", "content": text}])
         before = text[: data.answer_start(text, reasoning_format)]
@@ -231,7 +244,13 @@ def _models(options: argparse.Namespace, points: Sequence[Point], state: Partial
 def _probe(model: nn.Module, tokenizer: Any, rows: Dataset, options: argparse.Namespace, state: PartialState) -> list[Record]:
     """The model's records, gathered from all processes on each."""
     if options.protocol == "published":
-        return published_records(model, tokenizer, rows)
+        records = published_records(model, tokenizer, rows)
+        scored = {(record["pair_id"], record["direction"]) for record in records}
+        for row in rows if state.is_main_process else ():
+            if (row["pair_id"], row["direction"]) not in scored:
+                name = f"{row['pair_id']}-{row['direction']}"
+                print(f"r1k_train probe: {name}: a side has no score; left out, as the authors' script does", file=sys.stderr)
+        return records
     longest = max(options.windows)
     answers = not options.no_answers
     read = probe_rows(rows, tokenizer, options.reasoning_format, options.answer_prefix)
@@ -241,14 +260,65 @@ def _probe(model: nn.Module, tokenizer: Any, rows: Dataset, options: argparse.Na
     sequences = scorables(kept, longest=longest, answers=answers, seed=options.seed)
     records = tabulate(kept, sequences, everywhere(model, sequences, state, options.tokens_at_once), options.windows)
     if options.ches:
-        records += _ches_records(model, kept, options.tokens_at_once)
+        records += _ches_records(model, kept, state, options.tokens_at_once)
     return records
 
 
-def _ches_records(model: nn.Module, rows: Sequence[ProbeRow], tokens_at_once: int) -> list[Record]:
+def _answers(
+    model: nn.Module, tokenizer: Any, rows: Dataset, options: argparse.Namespace, state: PartialState
+) -> list[samples.Sample]:
+    """Sampled answers, sorted; each process writes those of its share of the rows, and every process gets all."""
+    mine = range(state.process_index, len(rows), state.num_processes)
+    prompts = [
+        tokenizer.apply_chat_template(rows[number]["prompt"], add_generation_prompt=True, tokenize=True, return_dict=False)
+        for number in mine
+    ]
+    most = context_length(model)
+    room = options.max_new_tokens if most is None else min(options.max_new_tokens, most - max(map(len, prompts), default=0))
+    if room < 1:
+        raise data.DataError(f"a prompt leaves no room in the model's context of {most:,} tokens: leave --generate out")
+    if room < options.max_new_tokens and state.is_main_process:
+        print(f"r1k_train probe: answers end after {room:,} tokens, where the model's context does", file=sys.stderr)
+    ends = _ends(model, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
+    drawn = sample(
+        model, prompts, options.generate, most_tokens=room, end=ends, pad=pad,
+        temperature=options.temperature, tokens_at_once=options.tokens_at_once, seed=options.seed + state.process_index,
+    )  # fmt: skip
+    sides = [samples.Sides(*(_said(row[side], options) for side in ("chosen", "rejected"))) for row in rows]
+    found: list[samples.Sample] = []
+    with samples.Sorter(sides) as sorter:
+        for number, answers in zip(mine, drawn, strict=True):
+            for place, ids in enumerate(answers):
+                finished = ids[-1:] != () and ids[-1] in ends
+                text = tokenizer.decode(ids[:-1] if finished else ids)
+                kind, by = sorter.sort(text, sides[number])
+                found.append({
+                    "pair_id": rows[number]["pair_id"], "direction": rows[number]["direction"], "sample": place, "kind": kind,
+                    "by": by, "tokens": len(ids), "finished": finished, "text": text,
+                })  # fmt: skip
+    if state.num_processes == 1:
+        return found
+    from accelerate.utils import gather_object
+
+    return list(gather_object(found))
+
+
+def _said(turns: list[dict[str, str]], options: argparse.Namespace) -> str:
+    return data.response_text(turns[0]["content"], options.reasoning_format, options.answer_prefix)
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a response: the tokenizer's, and what the model's generation settings name."""
+    named = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])}
+    return sorted(end for end in ends if end is not None)
+
+
+def _ches_records(model: nn.Module, rows: Sequence[ProbeRow], state: PartialState, tokens_at_once: int) -> list[Record]:
     preferred = [Scorable(row.prompt, row.preferred.tokens) for row in rows]
     dispreferred = [Scorable(row.prompt, row.dispreferred.tokens) for row in rows]
-    scores = ches(model, preferred, dispreferred, tokens_at_once=tokens_at_once)
+    scores = ches_everywhere(model, preferred, dispreferred, state, tokens_at_once)
     return [
         {"pair_id": row.pair_id, "direction": row.direction, "response": "ches", "window": "all",
          "tokens": len(row.preferred.tokens), "alp": found, "greedy": None, "entropy": None}
@@ -259,7 +329,13 @@ def _ches_records(model: nn.Module, rows: Sequence[ProbeRow], tokens_at_once: in
 # -- what is written -----------------------------------------------------------------------------------------------
 
 
-def _write(options: argparse.Namespace, rows: Dataset, points: Sequence[Point], records: Sequence[Record]) -> None:
+def _write(
+    options: argparse.Namespace,
+    rows: Dataset,
+    points: Sequence[Point],
+    records: Sequence[Record],
+    written: Sequence[samples.Sample],
+) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     table = Dataset.from_list(list(records))
     table.to_parquet(options.output / SCORES)
@@ -272,10 +348,23 @@ def _write(options: argparse.Namespace, rows: Dataset, points: Sequence[Point], 
         "protocol": options.protocol, "reasoning_format": options.reasoning_format, "windows": options.windows,
         "window": window, "seed": options.seed, "torch": torch.__version__,
     }  # fmt: skip
-    content = {**facts, "points": [{**point._asdict(), "sets": _plain(summary)} for point, summary in summaries]}
+    sorts = {point: samples.shares(_of(written, point), options.seed) for point in points} if options.generate else {}
+    content = {
+        **facts,
+        "points": [
+            {**point._asdict(), "sets": _plain(summary)} | ({"answers": _plain(sorts[point])} if point in sorts else {})
+            for point, summary in summaries
+        ],
+    }
     (options.output / SUMMARY).write_text(json.dumps(content, indent=2) + "\n")
     for point, summary in summaries:
-        print(render(point, summary, window))
+        print(render(point, summary, f"first {window} tokens"))
+    for point, found in sorts.items():
+        print(render(point, found, f"share of {options.generate} answers a prompt"))
+    if options.generate:
+        questions = {(row["pair_id"], row["direction"]): row["prompt"][-1]["content"] for row in rows}
+        samples.write_page(options.output / PAGE, f"Answers of {points[-1].run}", _of(written, points[-1]), questions)
+        print(f"to read: {options.output / PAGE}; all: {samples.write(options.output, written)}")
     for name in SETS:
         if len(summaries) > 1 and (said := displacement(summaries[0][1].get(name, {}), summaries[-1][1].get(name, {}))):
             print(f"{name}: {said}")
@@ -290,18 +379,15 @@ def _plain(summary: dict[str, dict[str, Estimate]]) -> dict[str, Any]:
     return {name: {measure: asdict(estimate) for measure, estimate in measures.items()} for name, measures in summary.items()}
 
 
-def render(point: Point, summary: dict[str, dict[str, Estimate]], window: str) -> str:
+def render(point: Point, summary: dict[str, dict[str, Estimate]], what: str) -> str:
     """A model's summary as lines: a measure a line, the sets beside each other, each with its interval."""
     name = point.run if point.step is None else f"{point.run}, step {point.step}"
-    lines = [
-        f"{name} (first {window} tokens; 95 % intervals over pairs)",
-        f"  {'':10}" + "".join(f"{column:>28}" for column in SETS),
-    ]
+    lines = [f"{name} ({what}; 95 % intervals over pairs)", f"  {'':16}" + "".join(f"{column:>28}" for column in SETS)]
     measures = list(dict.fromkeys(measure for found in summary.values() for measure in found))
     for measure in measures:
         cells = []
         for column in SETS:
-            estimate = summary[column].get(measure)
+            estimate = summary.get(column, {}).get(measure)
             cells.append(f"{estimate.value:8.3f} [{estimate.low:7.3f}, {estimate.high:7.3f}]" if estimate else "–")
-        lines.append(f"  {measure:10}" + "".join(f"{cell:>28}" for cell in cells))
+        lines.append(f"  {measure:16}" + "".join(f"{cell:>28}" for cell in cells))
     return "\n".join(lines)

@@ -21,7 +21,7 @@ class ProbeCallback(TrainerCallback):
     """Scores `rows` before the first step, then every `steps` steps and every `epochs` epochs, and at the end.
 
     After each it writes `scores.parquet` and `summary.json` under `output` anew, as the `probe` command does, so that figures
-    can be drawn while training goes on. Its means are logged as `probe/T_m/margin` and so on, to whatever tracker there is.
+    can be drawn while training goes on. Its means stand in the trainer's own log, as `probe/T_m/margin` and so on.
     """
 
     def __init__(

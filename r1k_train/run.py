@@ -23,6 +23,10 @@ from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config
 
 from r1k_train import data, tiny
 from r1k_train.lm_head import save_adapter_alone, show_adapted_head, untie
+from r1k_train.measures import WINDOWS
+from r1k_train.probe import fitting, probe_rows
+from r1k_train.probing import ProbeCallback
+from r1k_train.scoring import context_length
 
 Order = Literal["mixed", "forward-first", "reverse-first", "interleaved"]
 TAGS = {"forward": "Direction: forward.", "reverse": "Direction: reverse."}
@@ -58,10 +62,17 @@ class RunArguments(ScriptArguments):  # type: ignore[misc]
     )
     forward_weight: float = _field(1.0, "Weight of forward rows in the loss.")
     reverse_weight: float = _field(1.0, "Weight of reverse rows in the loss.")
+    probe_steps: int | None = _field(None, "Probe the model every so many steps, into the run's folder.")
+    probe_epochs: int | None = _field(None, "Probe it every so many epochs (the paper: SFT 2, DPO 1; sections 3.2, 4.4).")
+    probe_config: str = _field("probe", "The dataset's configuration that is probed.")
 
     def __post_init__(self) -> None:
         if min(self.forward_weight, self.reverse_weight) < 0:
             raise ValueError("forward_weight and reverse_weight may not be negative")
+        if any(every is not None and every < 1 for every in (self.probe_steps, self.probe_epochs)):
+            raise ValueError("probe_steps and probe_epochs are 1 or more; leave both out to probe nothing")
+        if _fsdp() and (self.probe_steps or self.probe_epochs):
+            raise ValueError("the probe does not run during training under FSDP: leave it out, and `probe --checkpoints` after")
 
     @property
     def weighted(self) -> bool:
@@ -137,12 +148,33 @@ def shape(rows: Dataset, arguments: RunArguments) -> Dataset:
     """Rows in the order asked for, tagged if asked for, their responses rendered."""
     rows = ordered(rows, arguments.order)
     if arguments.direction_tag:
-        rows = rows.map(_tagged, desc="naming directions")
+        rows = tagged(rows)
     return data.rendered(rows, arguments.reasoning_format, arguments.answer_prefix)
 
 
-def _tagged(row: dict[str, Any]) -> dict[str, Any]:
-    return {"prompt": [{"role": "system", "content": TAGS[row["direction"]]}, *row["prompt"]]}
+def add_probe(trainer: Any, arguments: RunArguments, settings: Any, tokenizer: Any) -> None:
+    """Probe during training where the recipe asks for it: `probe/` in the run's folder is what `figures` draws."""
+    if arguments.probe_steps is None and arguments.probe_epochs is None:
+        return
+    rows = data.load_rows(str(arguments.dataset_name), arguments.probe_config, arguments.dataset_revision)
+    if "chosen" not in rows.column_names:
+        raise RecipeError(f"{arguments.probe_config} has no pairs of responses: type --probe_config probe or preference")
+    if arguments.direction_tag:
+        rows = tagged(rows)
+    read = probe_rows(rows, tokenizer, arguments.reasoning_format, arguments.answer_prefix)
+    kept, notes = fitting(read, max(WINDOWS), False, context_length(trainer.model))
+    trainer.accelerator.print(*(f"probe: {line}" for line in notes), f"probe: {len(kept)} rows", sep="\n")
+    folder = Path(settings.output_dir) / "probe"
+    trainer.add_callback(ProbeCallback(kept, folder, steps=arguments.probe_steps, epochs=arguments.probe_epochs))
+
+
+def tagged(rows: Dataset) -> Dataset:
+    """`rows` with a system turn that names each one's direction."""
+
+    def tag(row: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt": [{"role": "system", "content": TAGS[row["direction"]]}, *row["prompt"]]}
+
+    return rows.map(tag, desc="naming directions")
 
 
 def ordered(rows: Dataset, order: Order) -> Dataset:
@@ -209,7 +241,7 @@ def check_model(model: ModelConfig, untied: bool, adapter: str | None = None) ->
             raise RecipeError(f"{adapter} holds no adapter that can be read: check --adapter_name_or_path") from error
     else:
         on_head = model.use_peft and "lm_head" in (model.lora_target_modules or ())
-    if (on_head or untied) and _sharded():
+    if (on_head or untied) and sharded():
         raise RecipeError(
             "an adapter on lm_head does not train under ZeRO-3 or FSDP: type --lora_target_modules q_proj k_proj v_proj o_proj"
             " gate_proj up_proj down_proj --untie_embeddings false, or take accelerate/ddp.yaml"
@@ -316,7 +348,11 @@ def _checkpoint(asked: str | None) -> str | bool | None:
     return {"true": True, "false": False}.get(asked.lower(), asked) if isinstance(asked, str) else asked
 
 
-def _sharded() -> bool:
+def sharded() -> bool:
     """Whether weights are split between processes, so that none holds the head."""
     zero3: bool = is_deepspeed_zero3_enabled()  # type: ignore[no-untyped-call]
-    return zero3 or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    return zero3 or _fsdp()
+
+
+def _fsdp() -> bool:
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"

@@ -171,10 +171,14 @@ def _base(model: Any) -> Any:
 def _score_positions(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     """[3, positions]: log-probability of the target, of the most probable token, and entropy."""
     weight: Any = head.weight  # of a linear layer, or of one with an adapter
-    rows = max(1, LOGITS_AT_ONCE // len(weight))
-    parts = [torch.empty(3, 0, device=hidden.device)]
-    for states, expected in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
-        logps = head(states).float().log_softmax(dim=-1)
-        logp = logps.gather(1, expected[:, None])[:, 0]
-        parts.append(torch.stack([logp, logps.max(dim=-1).values, -(logps.exp() * logps).sum(dim=-1)]))
-    return torch.cat(parts, dim=1)
+    vocabulary = getattr(weight, "ds_shape", weight.shape)[0]  # under ZeRO-3 a weight at rest is empty
+    rows = max(1, LOGITS_AT_ONCE // vocabulary)
+    # Made first: what outlives a round must not lie between the large arrays that are freed after it, or memory grows.
+    found = torch.empty(3, len(targets), device=hidden.device)
+    for start in range(0, len(targets), rows):
+        logps = head(hidden[start : start + rows]).float().log_softmax(dim=-1)
+        logp, greedy, entropy = found[:, start : start + rows]
+        logp.copy_(logps.gather(1, targets[start : start + rows, None])[:, 0])
+        greedy.copy_(logps.max(dim=-1).values)
+        entropy.copy_(-logps.exp().mul_(logps).sum(dim=-1))
+    return found

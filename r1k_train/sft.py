@@ -83,6 +83,7 @@ def _main(words: Sequence[str] | None) -> int:
     )
     trainer.data_collator = Weighing(trainer.data_collator)
     trainer.accelerator.print(said)
+    run.add_probe(trainer, arguments, settings, tokenizer)
     run.finish(trainer, settings)
     return 0
 

@@ -50,17 +50,25 @@ def recipe(folder: Path, base: Path, output: Path, each: int, *more: str) -> lis
     return [*words, "--per_device_train_batch_size", str(each), "--disable_tqdm", "true", *more]
 
 
+def probed(run: Path) -> list[tuple[int, float, float]]:
+    """Step, ALP(y+) and margin on T_m of each point of a run's probe."""
+    points = json.loads((run / "probe" / "summary.json").read_text())["points"]
+    return [(point["step"], *(point["sets"]["T_m"][name]["value"] for name in ("alp+", "margin"))) for point in points]
+
+
 DDP = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
 ZERO3 = ["--num_processes", "2", "--num_machines", "1", "--use_deepspeed", "--zero_stage", "3", "--dynamo_backend", "no"]
 ZERO3 += ["--zero3_init_flag", "true", "--zero3_save_16bit_model", "true", "--mixed_precision", "bf16"]
 
 
 def test_ddp_is_one_process_with_the_same_batch_and_resumes(folder: Path, base: Path, tmp_path: Path) -> None:
-    fast = ["--learning_rate", "3e-3"]
-    assert sft.main(recipe(folder, base, tmp_path / "one", 4, *fast)) == 0
-    save = ["--save_strategy", "steps", "--save_steps", "2", *fast]
+    fast, probe = ["--learning_rate", "3e-3"], ["--probe_steps", "2"]
+    assert sft.main(recipe(folder, base, tmp_path / "one", 4, *fast, *probe)) == 0
+    save = ["--save_strategy", "steps", "--save_steps", "2", *fast, *probe]
     launch(ROOT, DDP, ["r1k_train"], ["sft", *recipe(folder, base, tmp_path / "two", 2, *save)])
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    for one, two in zip(probed(tmp_path / "one"), probed(tmp_path / "two"), strict=True):
+        assert two == pytest.approx(one, abs=1e-4)
     checkpoint = ["--resume_from_checkpoint", str(tmp_path / "two/checkpoint-2")]
     launch(tmp_path, DDP, ["-m", "r1k_train"], ["sft", *recipe(folder, base, tmp_path / "again", 2, *checkpoint, *fast)])
     assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "two"), rel=1e-5)
@@ -70,10 +78,13 @@ SEVEN = ["--lora_target_modules", "q_proj", "k_proj", "v_proj", "o_proj", "gate_
 
 
 def test_zero3_without_the_head_is_one_process(folder: Path, base: Path, tmp_path: Path) -> None:
-    assert sft.main(recipe(folder, base, tmp_path / "one", 4, *SEVEN)) == 0
-    words = recipe(folder, base, tmp_path / "two", 2, *SEVEN, "--bf16", "true", "--dtype", "bfloat16")
+    seven = [*SEVEN, "--probe_steps", "2"]
+    assert sft.main(recipe(folder, base, tmp_path / "one", 4, *seven)) == 0
+    words = recipe(folder, base, tmp_path / "two", 2, *seven, "--bf16", "true", "--dtype", "bfloat16")
     launch(ROOT, ZERO3, ["r1k_train"], ["sft", *words])
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-2)
+    for one, two in zip(probed(tmp_path / "one"), probed(tmp_path / "two"), strict=True):
+        assert two == pytest.approx(one, abs=0.05)
     adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(tmp_path / "two"))
     moved = {name: one.abs().max().item() for name, one in adapter.named_parameters() if "lora_B" in name}
     assert min(moved.values()) > 0

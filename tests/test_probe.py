@@ -1,6 +1,7 @@
 """The probe command on a small model and hand-made pairs."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from r1k_train import data, probe
-from r1k_train.published import published_records, published_score
+from r1k_train.published import PROMPT, published_records, published_score
+from r1k_train.tiny import make_tokenizer
 from tests.small_model import save, small_model, small_tokenizer
 
 PAIRS = {
@@ -113,6 +115,7 @@ def test_each_checkpoint_of_a_run_is_a_point(model: Path, pairs: Path, tmp_path:
 def test_what_cant_be_scored_is_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = preferences()
     rows[0]["chosen"][0]["content"] = data.joined("x" * 900, "y")
+    rows[2]["rejected"][0]["content"] = data.joined("", " ")
     del rows[5]
     path = tmp_path / "pairs.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
@@ -121,11 +124,12 @@ def test_what_cant_be_scored_is_named_and_counted(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().err
     assert "a-forward: a response is longer than the model's context of 300 tokens" in said
     assert "c-forward: its counterpart is missing" in said
-    assert summary["points"][0]["sets"]["T_m"]["alp+"]["rows"] == 5
-    assert summary["points"][0]["sets"]["T_r"]["pmi"]["rows"] == 2
+    assert "b-forward: a response is empty; the row is left out" in said
+    assert summary["points"][0]["sets"]["T_m"]["alp+"]["rows"] == 4
+    assert summary["points"][0]["sets"]["T_r"]["pmi"]["rows"] == 1
     summary = run(model, path, tmp_path / "out", "--windows", "1000")
     assert "a-forward: prompt and window have more than the model's 300 tokens; the row is left out" in capsys.readouterr().err
-    assert summary["points"][0]["sets"]["T_f"]["alp+"]["rows"] == 2
+    assert summary["points"][0]["sets"]["T_f"]["alp+"]["rows"] == 1
 
 
 @pytest.mark.parametrize(
@@ -163,6 +167,37 @@ def test_the_published_score_is_its_definition() -> None:
         assert published_score(model, tokenizer, "Q?", text) == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-4)
 
 
+def test_prompt_and_completion_are_encoded_apart() -> None:
+    """Where one text would be merged across their border, the published scorer does not."""
+    tokenizer = make_tokenizer(["assistant\n\nx\n\ny\n\nz"] * 5)
+    border = tokenizer("\n\n", add_special_tokens=False)["input_ids"]
+    prompt = tokenizer(PROMPT.format(question="Q?"), add_special_tokens=False)["input_ids"]
+    completion = tokenizer("\nx y", add_special_tokens=False)["input_ids"]
+    together = tokenizer(PROMPT.format(question="Q?") + "\nx y", add_special_tokens=False)["input_ids"]
+    assert len(border) == 1
+    assert together != prompt + completion
+    model = small_model(vocabulary=len(tokenizer))
+    logps = model(torch.tensor([prompt + completion])).logits[0].detach().log_softmax(-1)
+    by_hand = [float(logps[len(prompt) + place - 1, completion[place]]) for place in range(1, len(completion))]
+    assert published_score(model, tokenizer, "Q?", "\nx y") == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-4)
+
+
+def test_the_published_softmax_is_in_the_models_own_precision() -> None:
+    model, tokenizer = small_model().bfloat16(), small_tokenizer()
+    prompt = tokenizer(PROMPT.format(question="Q?"), add_special_tokens=False)["input_ids"]
+    completion = tokenizer("abcdef", add_special_tokens=False)["input_ids"]
+    logits = model(torch.tensor([prompt + completion])).logits[0].detach()
+    assert logits.dtype == torch.bfloat16
+    places, targets = range(len(prompt), len(prompt) + len(completion) - 1), completion[1:]
+    own, exact = (
+        torch.stack([found[place, target] for place, target in zip(places, targets, strict=True)]).mean()
+        for found in (logits.log_softmax(-1), logits.double().log_softmax(-1))
+    )
+    score = published_score(model, tokenizer, "Q?", "abcdef")
+    assert score == float(own)
+    assert abs(score - float(exact)) > 1e-4, "which costs digits"
+
+
 def published(path: Path, transcripts: list[tuple[str, str, str, str]]) -> Path:
     names = ("question", "relevant-question", "text", "worse-text")
     pq.write_table(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in transcripts]), path)
@@ -194,6 +229,19 @@ def test_a_pair_with_a_side_that_has_no_score_is_left_out_as_theirs_are() -> Non
     row = {"pair_id": "a", "direction": "forward", "question": "F?", "text": whole, "worse-text": whole}
     records = published_records(small_model(), small_tokenizer(), [row, {**row, "pair_id": "b", "worse-text": "z"}])
     assert [record["pair_id"] for record in records] == ["a", "a"]
+
+
+def test_an_impossible_token_makes_its_pair_vanish() -> None:
+    model, tokenizer = small_model(), small_tokenizer()
+    impossible = tokenizer("~", add_special_tokens=False)["input_ids"][0]
+    with torch.no_grad():  # tokens of no other text; a logit of -inf is a probability of 0
+        model.lm_head.register_forward_hook(
+            lambda _module, _args, logits: logits.index_fill(-1, torch.tensor([impossible]), -math.inf)
+        )
+    assert published_score(model, tokenizer, "Q?", "ab~c") == -math.inf
+    row = {"pair_id": "a", "direction": "forward", "question": "F?", "text": "abc", "worse-text": "ab~c"}
+    assert published_records(model, tokenizer, [row]) == []
+    assert len(published_records(model, tokenizer, [{**row, "worse-text": "abd"}])) == 2
 
 
 def test_our_protocol_reads_published_rows_by_the_reverse_question(tmp_path: Path) -> None:
