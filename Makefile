@@ -54,7 +54,7 @@ browser:  ## a headless browser for the review page's tests, where this is root 
 	echo "no browser is here and none could be installed: the tests of the review page will be skipped"
 
 test: lint browser  ## lint, types and every test but the slow ones
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not slow'
 
 test-all: lint browser  ## the slow ones too
 	$(BIN)/pytest
