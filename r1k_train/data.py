@@ -79,11 +79,12 @@ def digest(rows: Dataset) -> str:
 
 def commit_of(rows: Dataset) -> str | None:
     """The Hub commit that rows were read from, 40 hex digits; None where they came from a folder or a file."""
-    found = {match[1] for url in rows.info.download_checksums or () if (match := _AT_COMMIT.match(url))}
-    return found.pop() if len(found) == 1 else None
+    kept_in = {Path(file["filename"]).parent.name for file in rows.cache_files}  # datasets names the folder by the commit
+    commits = list(filter(_COMMIT.fullmatch, kept_in))
+    return commits[0] if len(commits) == len(kept_in) == 1 else None
 
 
-_AT_COMMIT = re.compile(r"hf://datasets/[^@]+@([0-9a-f]{40})/")
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 # -- the authors' Parquet ------------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from torch import nn
 
 from r1k_train import data, probe
 from r1k_train.published import PROMPT, published_records, published_score
-from r1k_train.tiny import make_tokenizer
 from tests.small_model import save, small_model, small_tokenizer
 
 PAIRS = {
@@ -169,7 +168,8 @@ def test_the_published_score_is_its_definition() -> None:
 
 def test_prompt_and_completion_are_encoded_apart() -> None:
     """Where one text would be merged across their border, the published scorer does not."""
-    tokenizer = make_tokenizer(["assistant\n\nx\n\ny\n\nz"] * 5)
+    tokenizer = small_tokenizer()
+    tokenizer.add_tokens(["\n\n"])
     border = tokenizer("\n\n", add_special_tokens=False)["input_ids"]
     prompt = tokenizer(PROMPT.format(question="Q?"), add_special_tokens=False)["input_ids"]
     completion = tokenizer("\nx y", add_special_tokens=False)["input_ids"]
