@@ -79,7 +79,7 @@ def dpop(pairs: Pairs, strengths: Strengths) -> Tensor:
 
 
 def dpo_shift(pairs: Pairs, strengths: Strengths) -> Tensor:
-    """−log σ(β(Δw − f(λ)·Δl)): Yang et al., DPO-Shift, arXiv 2502.07599, section 3, with a fixed f(λ).
+    """−log σ(β(Δw − f(λ)·Δl)): Yang et al., DPO-Shift, arXiv 2502.07599, as their trainer has it, with a fixed f(λ).
 
     So the authors' code has it, reference and all (github.com/Meaquadddd/DPO-Shift, scripts/dposhift_trainer.py, `dpo_loss`);
     theirs may also let f(λ) rise or fall linearly over the run.

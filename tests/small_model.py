@@ -23,11 +23,11 @@ def small_tokenizer() -> Any:
     return tokenizer
 
 
-def small_model(seed: int = 0, vocabulary: int = 300, context: int = 4096) -> Any:
+def small_model(seed: int = 0, vocabulary: int = 300, context: int = 4096, *, tied: bool = False) -> Any:
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=False, initializer_range=0.3,
+        num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=tied, initializer_range=0.3,
     )  # fmt: skip
     model: Any = Qwen2ForCausalLM(config)
     return model.eval()

@@ -90,19 +90,7 @@ def test_saved_it_is_an_ordinary_adapter_without_the_base_head(tmp_path: Path) -
 
 
 def test_an_untied_head_learns_alone() -> None:
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    model: Any = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=50,
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            tie_word_embeddings=True,
-        )
-    )
+    model = small_model(tied=True)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     before = model(input_ids=torch.tensor([[1, 2]])).logits
     untie(model)

@@ -11,11 +11,11 @@ import yaml
 from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1k_train import data, dpo, merge, run, sft
 from r1k_train.sft import SftArguments
-from tests.small_model import small_tokenizer
+from tests.small_model import small_model, small_tokenizer
 
 RECIPES = Path(__file__).parents[1] / "r1k_train" / "recipes"
 SHORT = ["--logging_steps", "1", "--disable_tqdm", "true", "--max_length", "512"]
@@ -269,18 +269,7 @@ def test_an_unknown_key_of_a_recipe_is_named(tmp_path: Path, capfd: pytest.Captu
 
 
 def test_a_tied_head_is_refused_or_untied(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    tied: Any = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=300,
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            tie_word_embeddings=True,
-        )
-    )
-    tied.save_pretrained(tmp_path / "tied")
+    small_model(tied=True).save_pretrained(tmp_path / "tied")
     small_tokenizer().save_pretrained(tmp_path / "tied")
     words = ["--model_name_or_path", str(tmp_path / "tied"), "--max_steps", "2", "--per_device_train_batch_size", "2"]
     words = recipe("sft", folder, tmp_path / "run", *words, "--max_length", "2048")
