@@ -33,7 +33,7 @@ def small_model(seed: int = 0, vocabulary: int = 300, context: int = 4096, *, ti
     return model.eval()
 
 
-def save(folder: Path, seed: int = 0, **sizes: int) -> Path:
+def save(folder: Path, seed: int = 0, **sizes: Any) -> Path:
     """Model and tokenizer as a folder that `from_pretrained` reads."""
     small_model(seed, **sizes).save_pretrained(folder)
     small_tokenizer().save_pretrained(folder)
