@@ -16,10 +16,11 @@ from r1k_builder import __version__, benchmarks, cycle, flow, invert, solve
 from r1k_builder.accepted import Quota
 from r1k_builder.account import dollars
 from r1k_builder.assemble import Follower, assembled, relax_collector
+from r1k_builder.columns import batched
 from r1k_builder.completions import Recorded
 from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.errors import DriftError, SourceError, UsageError
-from r1k_builder.export import BATCH_ROWS, batched, publish
+from r1k_builder.export import BATCH_ROWS, publish
 from r1k_builder.figures import draw, get_ready
 from r1k_builder.files import told
 from r1k_builder.flow import NO_BENCHMARKS

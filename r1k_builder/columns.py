@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -151,6 +151,16 @@ def unresolved(verdicts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def where(table: pa.Table, kept: list[bool]) -> pa.Table:
     return table if all(kept) else table.filter(pa.array(kept, pa.bool_()))
+
+
+T = TypeVar("T")
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of `size`, the last one shorter."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def contents(conversations: pa.ChunkedArray) -> Iterator[pa.Buffer]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, compress, islice
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -31,25 +31,23 @@ from r1k_builder.columns import (
     PROBE_NAMES,
     REJECTED,
     any_status,
-    assistant_turns,
-    contents,
+    batched,
     table_of,
     unresolved,
     where,
     with_results,
 )
 from r1k_builder.config import BuildConfig
-from r1k_builder.files import CARD, NO_FIGURES, ConfigFiles, Shard, Shelf, install, told
+from r1k_builder.control import Control, Couple
+from r1k_builder.files import CARD, NO_FIGURES, ConfigFiles, Shelf, install, told
 from r1k_builder.lengths import Ruler, load_ruler
 from r1k_builder.overlap import Overlap
 from r1k_builder.pair import (
     MIXED_SIZE,
     NO_PAIR,
     PROBE_SIZE,
-    ControlResponses,
     PairIndex,
     Shortlist,
-    control_responses,
     mixed_subset,
     partners,
     probe_subset,
@@ -62,8 +60,6 @@ from r1k_builder.verify.duplicate import Duplicates, Keys, keys
 
 BATCH_ROWS = 32
 """Source rows of a batch: one that is slow to come holds up no more than these."""
-WRITERS = min(4, os.cpu_count() or 1)
-"""Files that are written at a time, at the end: compression takes most of an export's time."""
 DISTINCT_NAMES = 200
 """Distinct reasons or teachers that are counted apart; hosts' texts could otherwise grow the manifest without end."""
 
@@ -108,13 +104,6 @@ def write_dataset(outcomes: Iterable[Outcome], folder: Path, config: BuildConfig
     return made
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """`items` in lists of `size`, the last one shorter."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
 def publish(
     stage: Path,
     folder: Path,
@@ -156,7 +145,7 @@ class DatasetWriter:
         self._files = ConfigFiles(stage)
         self._shortlist = Shortlist()
         self._kept = Rows(stage)
-        self._responses = Shelf(stage)
+        self._in_control = Control(stage, lambda rows: self._files.write("preference-control", rows))
         self._tells = Tells()
         self._duplicates = Duplicates(stage / "questions.sqlite")
         self._overlap = Overlap()
@@ -165,7 +154,7 @@ class DatasetWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for part in (self._files, self._kept.shelf, self._responses, self._duplicates):
+        for part in (self._files, self._kept.shelf, self._in_control, self._duplicates):
             part.close()
 
     def prepare(self, outcomes: Sequence[Outcome]) -> "Batch":
@@ -203,10 +192,9 @@ class DatasetWriter:
         write("rejected", batch.rejected)
         write("attempts", batch.attempts)
         mixed = where(rows, batch.paired)
-        self._responses.extend(contents(mixed["completion"]))
         if self._control == "none":
-            write("mixed", mixed)
-            write("preference", _preferences(mixed))
+            couples = [Couple(pair.pair_id, pair.pair_id, pair.domain, *pair[-2:]) for pair in batch.pairs]
+            self._write_couples(couples, mixed)
         for place, entry in enumerate(batch.pairs):
             self._index.append(**entry._asdict())
             listed = self._shortlist.admits(entry.pair_id, entry.forward_row)
@@ -216,6 +204,12 @@ class DatasetWriter:
                 self._tells.add(entry.pair_id, *map(Form.of, couple["answer"].to_pylist(), couple["reasoning"].to_pylist()))
         for row in zip(batch.rows["direction"].to_pylist(), batch.rows["domain"].to_pylist(), strict=True):
             self._tells.count(*row)
+
+    def _write_couples(self, couples: Sequence[Couple], mixed: pa.Table) -> None:
+        """Rows that stand side by side: forward, reverse, forward, reverse, …"""
+        self._files.write("mixed", mixed)
+        self._files.write("preference", _preferences(mixed))
+        self._in_control.add(couples, mixed)
 
     def _compared(self, batch: "Batch") -> pa.Table:
         """The batch's rows, whose questions have been held against all rows' before them."""
@@ -248,23 +242,21 @@ class DatasetWriter:
         `tokenizer`, `length_unit`, `control`, `tells`, `overlap`, `notes`, `lengths`, `domains`, `collections`, `reviews`
         (None where nobody has reviewed).
         """
-        index, files = self._index, self._files
+        index, files, control = self._index, self._files, self._in_control
         beside = partners(index, self._control)
         joined = [position for position, partner in enumerate(beside) if partner != NO_PAIR]
-        if self._control != "none":
-            for mixed in self._kept.joined(joined, beside):
-                files.write("mixed", mixed)
-                files.write("preference", _preferences(mixed))
-        for mixed in self._kept.joined(sorted(mixed_subset(index, joined)), beside):
-            files.write("mixed-500", mixed)
-        for mixed in self._kept.joined(sorted(probe_subset(index, joined)), beside):
-            files.write("probe", _preferences(mixed).rename_columns(PROBE_NAMES))
-        control = control_responses(index, beside)
         with ThreadPoolExecutor(2) as pool:  # most of this is done outside of Python's lock
             tells, closing = pool.submit(self._tells.report), pool.submit(files.closed, "reverse")
-            without = _write_control(joined, control, self._responses, files)
+            if self._control != "none":
+                for positions in batched(joined, BATCH_ROWS):
+                    self._write_couples(_couples(index, positions, beside), self._kept.joined(positions, beside))
+            for positions in batched(sorted(mixed_subset(index, joined)), BATCH_ROWS):
+                files.write("mixed-500", self._kept.joined(positions, beside))
+            for positions in batched(sorted(probe_subset(index, joined)), BATCH_ROWS):
+                files.write("probe", _preferences(self._kept.joined(positions, beside)).rename_columns(PROBE_NAMES))
+            control.finish()
             closing.result()
-        notes = _pair_notes(len(index), len(joined), control.other_domain, without)
+        notes = _pair_notes(len(index), len(joined), control.other_domain, control.without)
         return {
             **self._tally.counts(),
             **self._sketch.counts(self._ruler.unit),
@@ -435,51 +427,32 @@ class Rows:
         if couple is not None:
             self.shelf.extend(row.serialize() for row in couple.combine_chunks().to_batches(max_chunksize=1))
 
-    def joined(self, positions: Sequence[int], beside: Sequence[int]) -> Iterator[pa.Table]:
+    def joined(self, positions: Sequence[int], beside: Sequence[int]) -> pa.Table:
         """The forward row of each position, and behind it the reverse row of the pair that stands beside it."""
-        for batch in batched(positions, BATCH_ROWS):
-            couples = ((2 * self._places[position], 2 * self._places[beside[position]] + 1) for position in batch)
-            rows = [pa.ipc.read_record_batch(self.shelf.read(place), EXAMPLES) for place in chain.from_iterable(couples)]
-            yield pa.Table.from_batches(rows, EXAMPLES).combine_chunks()
+        couples = ((2 * self._places[position], 2 * self._places[beside[position]] + 1) for position in positions)
+        rows = [pa.ipc.read_record_batch(self.shelf.read(place), EXAMPLES) for place in chain.from_iterable(couples)]
+        return pa.Table.from_batches(rows, EXAMPLES).combine_chunks()
 
 
-def _write_control(positions: Sequence[int], control: ControlResponses, responses: Shelf, files: ConfigFiles) -> int:
-    """Writes `preference-control`, a file for each file of `mixed`, whose pairs are those of `positions`.
-
-    Returns how many of their rows it lacks."""
-
-    def write(mixed: Shard, controls: Shard, places: Iterator[int]) -> None:
-        for rows in mixed.read([*PREFERENCES.names[:4], "completion"]):
-            controls.write(_control_preferences(rows, list(islice(places, rows.num_rows // 2)), control, responses))
-        controls.close()
-
-    mixed = files.closed("mixed")
-    controls = [files.open_shard("preference-control") for _ in mixed]
-    starts = accumulate((shard.rows // 2 for shard in mixed), initial=0)
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for _ in pool.map(write, mixed, controls, [islice(positions, start, None) for start in starts]):
-            pass
-    return sum(shard.rows for shard in mixed) - sum(shard.rows for shard in controls)
+def _couples(index: PairIndex, positions: Sequence[int], beside: Sequence[int]) -> list[Couple]:
+    partners = [beside[position] for position in positions]
+    return [
+        Couple(
+            index.pair_ids[position],
+            index.pair_ids[partner],
+            index.domains[position],
+            index.forward_responses[position],
+            index.reverse_responses[partner],
+        )
+        for position, partner in zip(positions, partners, strict=True)
+    ]
 
 
 def _preferences(mixed: pa.Table) -> pa.Table:
     """The paper's two pairs of each couple, (x_f, y_f, y_r) and (x_r, y_r, y_f), from rows that alternate in direction."""
     other_row = pa.array((place ^ 1 for place in range(mixed.num_rows)), pa.int64())
-    return _rejecting(mixed, mixed["completion"].take(other_row))
-
-
-def _control_preferences(mixed: pa.Table, positions: Sequence[int], control: ControlResponses, responses: Shelf) -> pa.Table:
-    """As `_preferences`, with another pair's response rejected; without the rows for which there is none."""
-    others = [(control.forward_prompts[position], control.reverse_prompts[position]) for position in positions]
-    places = [NO_PAIR if NO_PAIR in pair else place for pair in others for place in (2 * pair[0] + 1, 2 * pair[1])]
-    kept = where(mixed, [place != NO_PAIR for place in places])
-    return _rejecting(kept, assistant_turns([responses.read(place) for place in places if place != NO_PAIR]))
-
-
-def _rejecting(rows: pa.Table, rejected: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """`rows` as preferences: their own completion is chosen."""
-    columns = {"chosen": rows["completion"], "rejected": rejected}
-    return pa.table([columns[name] if name in columns else rows[name] for name in PREFERENCES.names], schema=PREFERENCES)
+    columns = {"chosen": mixed["completion"], "rejected": mixed["completion"].take(other_row)}
+    return pa.table([columns[name] if name in columns else mixed[name] for name in PREFERENCES.names], schema=PREFERENCES)
 
 
 def _pair_notes(pairs: int, joined: int, other_domain: int, without: int) -> list[str]:

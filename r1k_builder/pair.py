@@ -1,4 +1,4 @@
-"""Which rows go together: mixtures, preference pairs and their control, the probe set.
+"""Which rows go together: mixtures, preference pairs, the probe set.
 
 Every choice is a function of the accepted pairs' ids, domains and lengths: not of the order in which answers came
 in, and not of row numbers, so that a source with more rows changes no more than it must. Pairs are named here by
@@ -10,10 +10,10 @@ from __future__ import annotations  # array[int] is a type for checkers alone be
 import hashlib
 import heapq
 from array import array
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from bisect import insort
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 SEED = 0
 """Of every draw in this file."""
@@ -23,7 +23,6 @@ PROBE_SIZE = 50
 """Pairs of `probe` (the paper's section 3.2)."""
 
 NO_PAIR = -1
-_RANK = (1 << 32) - 1
 
 
 class PairIds:
@@ -127,73 +126,3 @@ def _enters(least: list[tuple[int, str]], size: int, key: tuple[int, str]) -> bo
     insort(least, key)
     del least[size:]
     return True
-
-
-class ControlResponses(NamedTuple):
-    """For each pair's prompts, the pair that the control's rejected response comes from, or NO_PAIR."""
-
-    forward_prompts: array[int]
-    """Beside the forward prompt: whose reverse response."""
-    reverse_prompts: array[int]
-    """Beside the reverse prompt: whose forward response."""
-    other_domain: int
-    """How many of both had to be taken from another domain, there being no other pair in theirs."""
-
-
-def control_responses(index: PairIndex, beside: Sequence[int]) -> ControlResponses:
-    """Rejected responses from other pairs, for preference pairs that differ in nothing but whose response is rejected.
-
-    `beside` is what `partners` gives. A response is replaced by one of the same direction and domain and of the
-    nearest length (ties: the lower pair_id) that belongs to neither of the two pairs joined here; where the domain
-    has none, by the nearest of any domain; NO_PAIR where there is none at all."""
-    reverse = _Nearest(index, index.reverse_responses)
-    forward = _Nearest(index, index.forward_responses)
-    forward_prompts = array("i", [NO_PAIR]) * len(index)
-    reverse_prompts = array("i", [NO_PAIR]) * len(index)
-    for position, partner in enumerate(beside):
-        if partner != NO_PAIR:
-            forward_prompts[position] = reverse.find(partner, {position, partner})
-            reverse_prompts[position] = forward.find(position, {position, partner})
-    return ControlResponses(forward_prompts, reverse_prompts, reverse.other_domain + forward.other_domain)
-
-
-class _Nearest:
-    """Finds the pair of nearest length. A pool holds, sorted, length << 32 | rank of the pair_id: 8 bytes a pair."""
-
-    def __init__(self, index: PairIndex, lengths: Sequence[int]) -> None:
-        self._index, self._lengths = index, lengths
-        self._by_rank = array("i", sorted(range(len(index)), key=index.pair_ids.__getitem__))
-        pools: dict[str, array[int]] = {}
-        for rank, position in enumerate(self._by_rank):
-            pools.setdefault(index.domains[position], array("Q")).append(lengths[position] << 32 | rank)
-        self._everywhere = array("Q", sorted(key for keys in pools.values() for key in keys))
-        self._domains = {domain: array("Q", sorted(keys)) for domain, keys in pools.items()}
-        self.other_domain = 0
-
-    def find(self, position: int, excluded: set[int]) -> int:
-        """The pair nearest in length to the one at `position`, of its domain if it can be, and none of `excluded`."""
-        length = self._lengths[position]
-        for pool in (self._domains[self._index.domains[position]], self._everywhere):
-            found = (self._above(pool, length, excluded), self._below(pool, length, excluded))
-            candidates = [key for key in found if key is not None]
-            if candidates:
-                self.other_domain += pool is self._everywhere
-                return self._by_rank[min(candidates, key=lambda key: (abs((key >> 32) - length), key & _RANK)) & _RANK]
-        return NO_PAIR
-
-    def _free(self, pool: array[int], places: range, excluded: set[int]) -> int | None:
-        """The first key in `places` that is not excluded: a look at one more than `excluded` has, at most."""
-        return next((pool[place] for place in places if self._by_rank[pool[place] & _RANK] not in excluded), None)
-
-    def _above(self, pool: array[int], length: int, excluded: set[int]) -> int | None:
-        """The shortest of at least `length`."""
-        return self._free(pool, range(bisect_left(pool, length << 32), len(pool)), excluded)
-
-    def _below(self, pool: array[int], length: int, excluded: set[int]) -> int | None:
-        """The longest under `length`; among equals the lowest rank, which is the first of their run."""
-        stop, found = bisect_left(pool, length << 32), None
-        while stop and found is None:
-            start = bisect_left(pool, pool[stop - 1] >> 32 << 32)
-            found = self._free(pool, range(start, stop), excluded)
-            stop = start
-        return found

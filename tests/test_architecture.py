@@ -17,6 +17,7 @@ LAYERS = [
     {"journal", "figures", "agreement"},
     {"folder", "teacher", "source", "invert", "solve", "cycle", "judge", "verify", "pair", "card"},
     {"files"},
+    {"control"},
     {"export", "overlap", "flow", "account", "completions"},
     {"replay", "benchmarks", "accepted", "review", "batch"},
     {"pipeline", "assemble"},

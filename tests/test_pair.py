@@ -2,11 +2,10 @@
 
 import hashlib
 import random
-from array import array
 
 import pytest
 
-from r1k_builder.pair import NO_PAIR, PairIndex, Shortlist, control_responses, mixed_subset, partners, probe_subset
+from r1k_builder.pair import NO_PAIR, PairIndex, Shortlist, mixed_subset, partners, probe_subset
 
 
 def index_of(pairs: list[tuple[str, str, int, int, int]]) -> PairIndex:
@@ -77,43 +76,6 @@ def test_the_probe_is_the_50_shortest_ties_by_pair_id() -> None:
     expected = sorted(range(400), key=lambda place: (index.forward_rows[place], index.pair_ids[place]))[:50]
     assert probe_subset(index, range(400)) == set(expected)
     assert probe_subset(index, range(30)) == set(range(30))
-
-
-def nearest(index: PairIndex, lengths: "array[int]", replaced: int, excluded: set[int]) -> tuple[int, bool]:
-    """By the definition: the pair, and whether another domain had to be searched."""
-    others = [place for place in range(len(index)) if place not in excluded]
-    same = [place for place in others if index.domains[place] == index.domains[replaced]]
-    chosen = min(
-        same or others, key=lambda place: (abs(lengths[place] - lengths[replaced]), index.pair_ids[place]), default=NO_PAIR
-    )
-    return chosen, chosen != NO_PAIR and not same
-
-
-@pytest.mark.parametrize("control", ["none", "independent"])
-@pytest.mark.parametrize(("count", "domains"), [(1, "a"), (2, "a"), (3, "ab"), (7, "abcdef"), (90, "abc"), (150, "a")])
-@pytest.mark.parametrize("seed", range(4))
-def test_control_responses_are_the_nearest_of_other_pairs(count: int, domains: str, seed: int, control: str) -> None:
-    index = index_of(drawn(count, seed, domains, lengths=12))
-    beside = partners(index, "independent" if control == "independent" else "none")
-    found = control_responses(index, beside)
-    elsewhere = 0
-    for place, partner in enumerate(beside):
-        if partner == NO_PAIR:
-            assert (found.forward_prompts[place], found.reverse_prompts[place]) == (NO_PAIR, NO_PAIR)
-            continue
-        against_forward = nearest(index, index.reverse_responses, partner, {place, partner})
-        against_reverse = nearest(index, index.forward_responses, place, {place, partner})
-        assert (found.forward_prompts[place], found.reverse_prompts[place]) == (against_forward[0], against_reverse[0])
-        elsewhere += against_forward[1] + against_reverse[1]
-    assert found.other_domain == elsewhere
-
-
-@pytest.mark.timeout(30)
-def test_equal_lengths_cost_no_quadratic_search() -> None:
-    index = index_of([(f"{place:020x}", "math", 5, 5, 5) for place in range(20_000)])
-    found = control_responses(index, partners(index, "none"))
-    assert list(found.forward_prompts[:3]) == [1, 0, 0]
-    assert found.forward_prompts[19_999] == 0
 
 
 def test_the_shortlist_holds_all_that_a_choice_takes_and_few_others() -> None:

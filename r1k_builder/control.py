@@ -1,0 +1,152 @@
+"""`preference-control`: the pairs of `preference` with another pair's response rejected, and no other difference.
+
+That response is of the same direction and domain and the nearest in length. It is looked for among a thousand couples that
+stand next to each other, so that all is written while rows still come, and what is kept does not grow with them.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from r1k_builder.columns import PREFERENCES, assistant_turns, batched, contents
+from r1k_builder.files import Shelf
+from r1k_builder.pair import NO_PAIR
+
+BLOCK = 1_000
+"""Couples among which responses are looked for: all of s1K's. The last block has up to half as many more, or as many as there
+are, so that none is left with few to choose from."""
+WRITTEN_ROWS = 64
+"""At a time."""
+
+
+class Couple(NamedTuple):
+    """A forward and a reverse row that stand side by side: of one pair, or of two under `--control independent`."""
+
+    forward: str
+    """The pair_id of the forward row."""
+    reverse: str
+    domain: str
+    forward_response: int
+    """Length of the forward row's assistant turn, in the dataset's unit."""
+    reverse_response: int
+
+
+class ControlResponses(NamedTuple):
+    """For each couple's prompts, the couple that the rejected response comes from, or NO_PAIR."""
+
+    forward_prompts: list[int]
+    """Beside the forward prompt: whose reverse response."""
+    reverse_prompts: list[int]
+    """Beside the reverse prompt: whose forward response."""
+    other_domain: int
+    """How many of both had to be taken from another domain, there being no other pair in theirs."""
+
+
+def control_responses(couples: Sequence[Couple]) -> ControlResponses:
+    """Rejected responses for the couples of a block, from among them.
+
+    A response is replaced by one of the same direction and domain and of the nearest length (ties: the lower pair_id) that
+    belongs to neither of the couple's pairs; where the domain has none, by the nearest of any domain; NO_PAIR where there is
+    none at all."""
+    reverse = _Nearest([(couple.reverse_response, couple.reverse) for couple in couples], couples)
+    forward = _Nearest([(couple.forward_response, couple.forward) for couple in couples], couples)
+    places = range(len(couples))
+    return ControlResponses(
+        [reverse.find(place) for place in places],
+        [forward.find(place) for place in places],
+        reverse.other_domain + forward.other_domain,
+    )
+
+
+class _Nearest:
+    """Finds the response of nearest length among those of one direction."""
+
+    def __init__(self, responses: Sequence[tuple[int, str]], couples: Sequence[Couple]) -> None:
+        """`responses` are length and pair_id of each couple's own."""
+        self._responses, self._couples = responses, couples
+        self._everywhere = sorted((*response, place) for place, response in enumerate(responses))
+        self._domains: dict[str, list[tuple[int, str, int]]] = {}
+        for entry in self._everywhere:
+            self._domains.setdefault(couples[entry[2]].domain, []).append(entry)
+        self.other_domain = 0
+
+    def find(self, place: int) -> int:
+        """The couple whose response is nearest to that of the couple at `place`."""
+        couple, (length, _) = self._couples[place], self._responses[place]
+        own = {couple.forward, couple.reverse}
+        for pool in (self._domains[couple.domain], self._everywhere):
+            start = bisect_left(pool, (length,))
+            above = next((pool[at] for at in range(start, len(pool)) if pool[at][1] not in own), None)
+            candidates = [entry for entry in (above, _below(pool, start, own)) if entry is not None]
+            if candidates:
+                self.other_domain += pool is self._everywhere
+                return min(candidates, key=lambda entry: (abs(entry[0] - length), entry[1]))[2]
+        return NO_PAIR
+
+
+def _below(pool: Sequence[tuple[int, str, int]], stop: int, own: set[str]) -> tuple[int, str, int] | None:
+    """The longest before `stop`; among equals the lowest pair_id, which is the first of their run."""
+    while stop:
+        start = bisect_left(pool, (pool[stop - 1][0],))
+        found = next((pool[at] for at in range(start, stop) if pool[at][1] not in own), None)
+        if found is not None:
+            return found
+        stop = start
+    return None
+
+
+class Control:
+    """Takes couples in order and writes their control pairs, a block at a time; responses wait in a scratch file."""
+
+    def __init__(self, stage: Path, write: Callable[[pa.Table], None]) -> None:
+        self._stage, self._write = stage, write
+        self._couples: list[Couple] = []
+        self._begin([])
+        self.other_domain = 0
+        """Rows whose rejected response is from another domain."""
+        self.without = 0
+        """Rows for which there is no response to reject."""
+
+    def _begin(self, tables: list[pa.Table]) -> None:
+        self._named = tables
+        """Of the rows that wait, all but the response."""
+        self._responses = Shelf(self._stage)
+
+    def close(self) -> None:
+        self._responses.close()
+
+    def add(self, couples: Sequence[Couple], rows: pa.Table) -> None:
+        """The next couples and their rows: forward, reverse, forward, reverse, …"""
+        self._couples += couples
+        self._named.append(rows.select(PREFERENCES.names[:4]))
+        self._responses.extend(contents(rows["completion"]))
+        while len(self._couples) >= BLOCK + BLOCK // 2:
+            self._write_block(BLOCK)
+
+    def finish(self) -> None:
+        """Write what still waits."""
+        if self._couples:
+            self._write_block(len(self._couples))
+
+    def _write_block(self, size: int) -> None:
+        block, rest = self._couples[:size], self._couples[size:]
+        named, responses = pa.concat_tables(self._named), self._responses
+        found = control_responses(block)
+        rejected = [
+            other if other == NO_PAIR else 2 * other + of_reverse
+            for beside_forward, beside_reverse in zip(found.forward_prompts, found.reverse_prompts, strict=True)
+            for other, of_reverse in ((beside_forward, 1), (beside_reverse, 0))
+        ]
+        for rows in batched((row for row in range(2 * size) if rejected[row] != NO_PAIR), WRITTEN_ROWS):
+            chosen = assistant_turns([responses.read(row) for row in rows])
+            others = assistant_turns([responses.read(rejected[row]) for row in rows])
+            self._write(pa.table([*named.take(rows).columns, chosen, others], schema=PREFERENCES))
+        self.other_domain += found.other_domain
+        self.without += rejected.count(NO_PAIR)
+        self._couples = rest
+        self._begin([named.slice(2 * size)])
+        self._responses.extend(responses.read(row) for row in range(2 * size, len(responses)))
+        responses.close()
