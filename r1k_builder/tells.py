@@ -166,7 +166,8 @@ def _told(pairs: Sequence[tuple[list[str], list[str]]]) -> dict[str, Any]:
     """
     texts = [_grams(words) for pair in pairs for words in pair]
     forward, reverse = (Counter(gram for text in texts[side::2] for gram in text) for side in (0, 1))
-    counted = forward + reverse
+    counted = forward.copy()
+    counted.update(reverse)
     grams = sorted((gram for gram in counted if counted[gram] >= FEWEST_TEXTS), key=lambda gram: (-counted[gram], gram))
     scores = _scores(texts, grams[:MOST_GRAMS])
     right = np.concatenate([-scores[::2], scores[1::2]])
@@ -191,41 +192,63 @@ def _scores(texts: Sequence[set[str]], grams: Sequence[str]) -> Matrix:
     There is no intercept: as many texts of either direction are in each fold. All folds are fitted at once, by Nesterov's
     accelerated gradient.
     """
-    places = {gram: place for place, gram in enumerate(grams)}
-    features = np.zeros((len(texts), max(len(grams), 1)), np.float32)
-    for row, text in enumerate(texts):
-        features[row, [places[gram] for gram in text if gram in places]] = 1
-    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1)
+    features = _Features(texts, grams)
     sign = np.where(np.arange(len(texts)) % 2, 1, -1).astype(np.float32)[:, None]
     own_fold = (np.arange(len(texts)) // 2 % FOLDS)[:, None] == np.arange(FOLDS)
-    curvature = STRENGTH / 4 * _largest_eigenvalue(features) + 1
+    curvature = STRENGTH / 4 * features.largest_eigenvalue() + 1
     momentum = (math.sqrt(curvature) - 1) / (math.sqrt(curvature) + 1)
-    weights = ahead = np.zeros((features.shape[1], FOLDS), np.float32)
+    weights = ahead = np.zeros((len(grams) + 1, FOLDS), np.float32)
     for _ in range(STEPS):
-        loss_slope = np.where(own_fold, 0, -sign / (1 + np.exp(sign * (features @ ahead))))
-        stepped = ahead - (STRENGTH * (features.T @ loss_slope) + ahead) / curvature
+        loss_slope = np.where(own_fold, 0, -sign / (1 + np.exp(sign * features.times(ahead))))
+        stepped = ahead - (STRENGTH * features.transposed_times(loss_slope) + ahead) / curvature
         weights, ahead = stepped, (stepped + momentum * (stepped - weights)).astype(np.float32)
-    scores: Matrix = (features @ weights)[own_fold]
+    scores: Matrix = features.times(weights)[own_fold]
     return scores
 
 
-def _largest_eigenvalue(features: Matrix) -> float:
-    """Of features.T @ features, which has no negative entry; a little more, by the power method."""
-    vector = np.ones(features.shape[1], np.float32)
-    for _ in range(30):
-        vector = features.T @ (features @ vector)
-        size = float(np.linalg.norm(vector))
-        if not size:
-            return 0.0
-        vector /= size
-    return 1.1 * float(np.linalg.norm(features @ vector)) ** 2
+class _Features:
+    """Which grams each text has: a matrix of texts by grams, ones scaled so that each text has length 1, without its zeros.
+
+    A column of zeros stands behind the last gram; each text has an entry there, so that none is without.
+    """
+
+    def __init__(self, texts: Sequence[set[str]], grams: Sequence[str]) -> None:
+        places = {gram: place for place, gram in enumerate(grams)}
+        found = [[*sorted(places[gram] for gram in text if gram in places), len(grams)] for text in texts]
+        sizes = np.array([len(row) for row in found])
+        self._columns = np.concatenate(found)
+        self._row_starts = np.cumsum(sizes) - sizes
+        self._rows = np.repeat(np.arange(len(texts)), sizes)[np.argsort(self._columns, kind="stable")]
+        self._column_starts = np.searchsorted(np.sort(self._columns), np.arange(len(grams) + 1))
+        self._scale = (1 / np.sqrt(np.maximum(sizes - 1, 1))).astype(np.float32)[:, None]
+
+    def times(self, weights: Matrix) -> Matrix:
+        """`weights` have a row for each gram, and one of zeros."""
+        product: Matrix = np.add.reduceat(weights.take(self._columns, 0), self._row_starts) * self._scale
+        return product
+
+    def transposed_times(self, values: Matrix) -> Matrix:
+        product: Matrix = np.add.reduceat((values * self._scale).take(self._rows, 0), self._column_starts)
+        product[-1] = 0
+        return product
+
+    def largest_eigenvalue(self) -> float:
+        """Of the transposed matrix times the matrix, which has no negative entry; a little more, by the power method."""
+        vector = np.ones((len(self._column_starts), 1), np.float32)
+        vector[-1] = 0
+        for _ in range(30):
+            vector = self.transposed_times(self.times(vector))
+            size = float(np.linalg.norm(vector))
+            if not size:
+                return 0.0
+            vector /= size
+        return 1.1 * float(np.linalg.norm(self.times(vector))) ** 2
 
 
 def _strongest(forward: Mapping[str, int], reverse: Mapping[str, int]) -> list[str]:
     """The n-grams whose counts differ most, without those that only say the same in more or fewer words."""
-    often = {
-        gram for counts in (forward, reverse) for gram in counts if counts[gram] >= TOLD**2 / 2
-    }  # fewer can't tell so much
+    fewest = TOLD**2 / 2  # fewer can't tell so much
+    often = {gram for counts in (forward, reverse) for gram, times in counts.items() if times >= fewest}
     apart = {gram: abs(forward[gram] - reverse[gram]) / math.sqrt(forward[gram] + reverse[gram]) for gram in often}
     telling = sorted((gram for gram in apart if apart[gram] >= TOLD), key=lambda gram: (-apart[gram], -len(gram), gram))
     chosen: list[str] = []

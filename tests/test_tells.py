@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from r1k_builder.tells import FEWEST_PAIRS, MOST_PAIRS, STRENGTH, WORDS, Form, Tells, _largest_eigenvalue, _scores, wilson
+from r1k_builder.tells import FEWEST_PAIRS, MOST_PAIRS, STRENGTH, WORDS, Form, Tells, _Features, _scores, wilson
 
 VOCABULARY = [f"word{number}" for number in range(300)]
 
@@ -67,7 +67,7 @@ def test_the_fit_is_the_minimum() -> None:
     for row, words in enumerate(texts):
         features[row, [places[word] for word in words]] = 1
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    assert _largest_eigenvalue(features.astype(np.float32)) >= np.linalg.norm(features, 2) ** 2
+    assert _Features(texts, grams).largest_eigenvalue() >= np.linalg.norm(features, 2) ** 2
     sign = np.where(np.arange(200) % 2, 1.0, -1.0)
     for fold in range(5):
         seen = np.arange(200) // 2 % 5 != fold
