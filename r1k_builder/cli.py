@@ -1,4 +1,4 @@
-"""r1k-build: options -> BuildConfig -> build; and `status`, `export`, `verify`, `review`, `push`."""
+"""r1k-build: options -> BuildConfig -> build; and `status`, `export`, `verify`, `review`, `push`, `compact`."""
 
 import argparse
 import asyncio
@@ -43,6 +43,7 @@ from r1k_builder.build import (
     saved_config,
     write,
 )
+from r1k_builder.compact import compact
 from r1k_builder.config import PRESETS, BuildConfig, TeacherConfig
 from r1k_builder.database import local_error
 from r1k_builder.errors import R1kError, UsageError
@@ -72,6 +73,7 @@ examples:
   r1k-build export r1k                                           write the folder again from the journal; asks nothing
   r1k-build verify r1k                                           check every row again and say what has changed; asks nothing
   r1k-build review r1k --reviewer anna                           judge a sample of its rows in the browser
+  r1k-build compact r1k                                          keep the journals in less room, answers packed
   r1k-build push r1k my-team/r1k                                 one commit to the Hub, checked before and after
 
 exit status: 0 complete, 2 usage or changed settings, 3 rows still owed or fewer than --accepted, 4 stopped by the host,
@@ -100,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands = {"status": run_status, "export": run_export, "verify": run_verify, "review": run_review, "push": run_push}
+    commands |= {"compact": run_compact}
     command = commands.get(words[0]) if words else None
     try:
         return command(words[1:]) if command else run_build(words)
@@ -153,7 +156,8 @@ def make_parser() -> Parser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        usage="r1k-build [options] | r1k-build status | export | verify | review [DIR] | r1k-build push DIR OWNER/NAME",
+        usage="r1k-build [options] | r1k-build status | export | verify | review | compact [DIR]"
+        " | r1k-build push DIR OWNER/NAME",
     )
     parser.add_argument("--version", action="version", version=f"r1k {__version__}")
     build = parser.add_argument_group("this command")
@@ -629,6 +633,25 @@ def run_verify(words: Sequence[str]) -> int:
     if report.rows["failed"]:
         _say(f"{report.rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}{_any_shard(folder)}")
     return report.exit_code
+
+
+COMPACTS = """\
+Write each journal of a build anew, replies and source rows compressed, and put it in the old one's place. Nothing is lost, also
+when it is killed; it needs room for the largest journal beside itself. What builds at the moment is left as it is."""
+
+
+def run_compact(words: Sequence[str]) -> int:
+    """Make the journals smaller."""
+    folder = _built(folder_argument("compact", COMPACTS, words))
+    with folder.lock():
+        for path in filter(Path.exists, folder.journals()):
+            with folder.holding(path) as held:
+                if not held:
+                    _note(folder, f"{path.name} is being written and stays as it is")
+                    continue
+                before, after = compact(path, partial(_note, folder))
+                _say(f"{path}: {before / 1e6:,.1f} MB -> {after / 1e6:,.1f} MB")
+    return 0
 
 
 def _built(options: argparse.Namespace) -> BuildFolder:

@@ -7,11 +7,13 @@ from pathlib import Path
 from r1k_builder.errors import LocalError
 from r1k_builder.mounts import MOUNTS, is_shared
 
-FORMAT = 1
-"""Version of the tables below; a journal of another one is left alone."""
+PAGE_SIZE = 8192
 
-TABLES = f"""
-PRAGMA user_version = {FORMAT};
+FORMAT, PACKED = 1, 2
+"""Versions of the tables below, without and with texts that `packing` has made shorter; a journal of another version is left
+alone, as versions of r1k that know no packed texts leave one that has some."""
+
+TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS source (position INTEGER PRIMARY KEY, pair_id TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL,
     example TEXT NOT NULL);
@@ -30,8 +32,14 @@ CREATE TABLE IF NOT EXISTS batch (id INTEGER PRIMARY KEY, host TEXT NOT NULL, mo
 CREATE TABLE IF NOT EXISTS batched (attempt INTEGER PRIMARY KEY, batch INTEGER);
 CREATE INDEX IF NOT EXISTS attempt_key ON attempt (key);
 """
+DERIVED = ("ledger", "settled")
 PRIMARY = ("meta", "source", "run", "request", "attempt", "reply", "replayed", "batch", "batched")
 """The tables that hold more than can be derived."""
+
+
+def make_tables(db: sqlite3.Connection, version: int) -> None:
+    """What lacks of the tables, in a new file with its page size."""
+    db.executescript(f"PRAGMA page_size = {PAGE_SIZE}; PRAGMA user_version = {version}; {TABLES}")
 
 
 PATIENCE, SHARED_PATIENCE = 10.0, 60.0
@@ -57,7 +65,7 @@ def connect(path: Path, *, read_only: bool = False, shared: bool | None = None) 
             uri, uri=True, isolation_level=None, check_same_thread=False, timeout=SHARED_PATIENCE if shared else PATIENCE
         )
         if not read_only:
-            db.execute("PRAGMA page_size = 8192")
+            db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
             _choose_mode(db, path, "truncate" if shared else "wal")
             db.execute("PRAGMA synchronous = FULL")  # an answer counts as ours only when it would survive a power cut
             db.execute("PRAGMA wal_autocheckpoint = 4096")

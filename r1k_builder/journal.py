@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1k_builder.database import connect, disk_full, local_error
+from r1k_builder.packing import unpack
 from r1k_builder.reply import is_bad_request
 from r1k_builder.salvage import open_sound
 from r1k_builder.schema import ForwardExample, Request, Usage
@@ -206,14 +207,14 @@ class JournalView:
         """The same, each with its position."""
         after = start - 1
         query = (
-            "SELECT position, example FROM source WHERE position > ? AND position < ? AND NOT EXISTS"
+            "SELECT position, checksum, CAST(example AS BLOB) FROM source WHERE position > ? AND position < ? AND NOT EXISTS"
             " (SELECT 1 FROM settled WHERE settled.pair_id = source.pair_id AND settled.flow = ?) ORDER BY position LIMIT ?"
         )
-        rows = [(after, "")] * PAGE
+        rows = [(after, 0, b"")] * PAGE
         while len(rows) == PAGE:
             rows = self._db.execute(query, (after, stop or 2**62, unless_settled, PAGE)).fetchall()
-            for after, content in rows:  # the next page starts after this one's last row
-                yield after, ForwardExample.model_validate_json(content)
+            for after, checksum, content in rows:  # the next page starts after this one's last row
+                yield after, ForwardExample.model_validate_json(unpack(content, checksum) or content)
 
     def placed_states(self, flow: str, stop: int) -> Iterator[tuple[int, str | None]]:
         """The position of each source row before `stop`, in order, and its state under `flow` (None: it is owed)."""
@@ -247,8 +248,8 @@ class JournalView:
             " WHERE key = ? AND status = 200 ORDER BY attempt.id"
         )
         found = []
-        for number, host, model, checksum, body in self._db.execute(query, (key,)):
-            if zlib.crc32(body) == checksum:
+        for number, host, model, checksum, stored in self._db.execute(query, (key,)):
+            if (body := unpack(stored, checksum)) is not None:
                 found.append(RawReply(number, host, model, body))
             else:
                 self._note(f"{self.path}: the reply to attempt {number} is damaged; its request counts as unanswered")
@@ -258,11 +259,12 @@ class JournalView:
         """Replies that a crash kept out of the ledger."""
         missing = "SELECT attempt FROM reply WHERE status = 200 AND attempt NOT IN (SELECT attempt FROM ledger)"
         query = (
-            "SELECT id, host, model, body, coalesce(stage, '') FROM attempt JOIN reply ON reply.attempt = id"
+            "SELECT checksum, body, host, model, coalesce(stage, '') FROM attempt JOIN reply ON reply.attempt = id"
             " LEFT JOIN request USING (key) WHERE id = ?"
         )
         for (attempt,) in self._db.execute(missing).fetchall():
-            yield RawReply(*self._db.execute(query, (attempt,)).fetchone())
+            checksum, body, host, model, stage = self._db.execute(query, (attempt,)).fetchone()
+            yield RawReply(attempt, host, model, unpack(body, checksum) or body, stage)
 
     def spent(self) -> Spent:
         return Spent(*self._db.execute(f"SELECT {SUMS} FROM ledger").fetchone())  # noqa: S608  # a constant of ours
@@ -322,10 +324,12 @@ class JournalView:
         Not those of a run that the host stopped by refusing everything: they say nothing of the request.
         """
         query = (
-            "SELECT status, body FROM attempt JOIN reply ON reply.attempt = attempt.id LEFT JOIN run ON run.id = attempt.run"
+            "SELECT status, checksum, body FROM attempt JOIN reply ON reply.attempt = attempt.id"
+            " LEFT JOIN run ON run.id = attempt.run"
             " WHERE key = ? AND status BETWEEN 400 AND 499 AND outcome IS NOT 'HostRefused' ORDER BY attempt.id"
         )
-        return [body for status, body in self._db.execute(query, (key,)) if is_bad_request(status)]
+        found = self._db.execute(query, (key,))
+        return [unpack(body, checksum) or body for status, checksum, body in found if is_bad_request(status)]
 
     def states(self, flow: str, limit: int | None = None) -> dict[str, int]:
         """How many of the first `limit` source rows are settled in each state under `flow`."""
@@ -366,7 +370,8 @@ class JournalView:
         )
         checksum, *values = self._db.execute(query, (attempt,)).fetchone()
         stored = StoredReply(*values)
-        return stored if zlib.crc32(stored.body) == checksum else None
+        body = unpack(stored.body, checksum)
+        return None if body is None else stored._replace(body=body)
 
     def replayed_from(self) -> dict[str, int]:
         """How many replies came from which other build."""
@@ -545,11 +550,11 @@ class Journal(JournalView):
     def _holds(self, stored: StoredReply) -> bool:
         """Whether this very exchange is here already, or the same answer to the same request."""
         query = (
-            "SELECT 1 FROM attempt JOIN reply ON attempt = id WHERE key = ? AND status = ? AND body = ?"
-            " AND (status = 200 OR (sent = ? AND received = ?)) LIMIT 1"  # a row is rejected by a refusal that is repeated
+            "SELECT checksum, body FROM attempt JOIN reply ON attempt = id WHERE key = ? AND status = ? AND checksum = ?"
+            " AND (status = 200 OR (sent = ? AND received = ?))"  # a row is rejected by a refusal that is repeated
         )
-        values = (stored.key, stored.status, stored.body, stored.sent, stored.received)
-        return self._db.execute(query, values).fetchone() is not None
+        values = (stored.key, stored.status, zlib.crc32(stored.body), stored.sent, stored.received)
+        return any(unpack(body, checksum) == stored.body for checksum, body in self._db.execute(query, values))
 
     def _taking(self, attempt: int, origin: str, request: Request, stored: StoredReply) -> list[tuple[str, tuple[Any, ...]]]:
         tokens = (stored.prompt_tokens, stored.cached_tokens, stored.completion_tokens, stored.reasoning_tokens)

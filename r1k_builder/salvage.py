@@ -1,13 +1,13 @@
 """A damaged journal: named, moved aside, and replaced by a copy of all of it that can be read."""
 
 import sqlite3
-import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from r1k_builder.database import FORMAT, PRIMARY, TABLES, connect, local_error
+from r1k_builder.database import FORMAT, PACKED, PRIMARY, connect, local_error, make_tables
 from r1k_builder.errors import LocalError
+from r1k_builder.packing import unpack
 
 
 def open_sound(path: Path, note: Callable[[str], None], *, shared: bool | None = None) -> sqlite3.Connection:
@@ -27,9 +27,9 @@ def open_sound(path: Path, note: Callable[[str], None], *, shared: bool | None =
             _salvage(path, salvaged, note)
             db = connect(path, shared=shared)
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version not in (0, FORMAT):
+        if version not in (0, FORMAT, PACKED):
             raise LocalError(f"{path} is of format {version}, written by another version of r1k: use that one, or --overwrite")
-        db.executescript(TABLES)
+        make_tables(db, version or FORMAT)
         _forget_damaged_source(db, path, note)
     except sqlite3.Error as error:
         raise local_error(error, path) from None
@@ -39,10 +39,17 @@ def open_sound(path: Path, note: Callable[[str], None], *, shared: bool | None =
 def _forget_damaged_source(db: sqlite3.Connection, path: Path, note: Callable[[str], None]) -> None:
     """Where a source row is not what was written, have the source read anew."""
     for position, checksum, content in db.execute("SELECT position, checksum, CAST(example AS BLOB) FROM source"):
-        if zlib.crc32(content) != checksum:
+        if unpack(content, checksum) is None:
             note(f"{path}: source row {position + 1} is damaged; the source is read again")
             db.execute("DELETE FROM meta WHERE name = 'source'")
             return
+
+
+def _version_of(path: Path) -> int:
+    """The version of a damaged journal, from its header; PACKED, which covers both, where that says none."""
+    with path.open("rb") as file:
+        found = int.from_bytes(file.read(64)[60:64])
+    return found if found in (FORMAT, PACKED) else PACKED
 
 
 def _salvage(path: Path, salvaged: Path, note: Callable[[str], None]) -> None:
@@ -53,7 +60,7 @@ def _salvage(path: Path, salvaged: Path, note: Callable[[str], None]) -> None:
     most = path.stat().st_size // 512  # no row of ours, with what belongs to it, is smaller
     try:
         with closing(sqlite3.connect(beside, isolation_level=None)) as db:
-            db.executescript("PRAGMA page_size = 8192;" + TABLES)
+            make_tables(db, _version_of(path))
             with closing(sqlite3.connect(path, isolation_level=None)) as damaged:
                 for table in PRIMARY:
                     rescued[table] = _rescue(damaged, db, table, most)
@@ -99,7 +106,7 @@ def _rescue(damaged: sqlite3.Connection, db: sqlite3.Connection, table: str, mos
             row = damaged.execute(f"SELECT * FROM {table} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
         except sqlite3.DatabaseError:
             continue
-        if row is not None and (table != "reply" or zlib.crc32(row[-1]) == row[-2]):
+        if row is not None and (table != "reply" or unpack(row[-1], row[-2]) is not None):
             rescued += db.execute(insert, row).rowcount
     db.execute("COMMIT")
     return rescued
