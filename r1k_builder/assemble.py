@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,10 +26,11 @@ from r1k_builder import completions
 from r1k_builder.accepted import Quota, up_to
 from r1k_builder.benchmarks import load as load_benchmarks
 from r1k_builder.config import BuildConfig
+from r1k_builder.database import local_error
 from r1k_builder.errors import LocalError, R1kError, UsageError
 from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, staging
 from r1k_builder.files import Shelf
-from r1k_builder.journal import JournalView, local_error
+from r1k_builder.journals import Journals
 from r1k_builder.replay import end_of, flow_version, outcome
 from r1k_builder.reviews import Reviews
 from r1k_builder.verify import Mathematics
@@ -53,17 +54,18 @@ class Made(NamedTuple):
 
 
 class Assembly:
-    """Brings the rows of a journal into a DatasetWriter, in source order. The source must be in the journal."""
+    """Brings the rows of journals into a DatasetWriter, in source order. The source must be in the journals."""
 
-    def __init__(self, writer: DatasetWriter, journal: Path, config: BuildConfig) -> None:
+    def __init__(self, writer: DatasetWriter, journals: Sequence[Path], config: BuildConfig) -> None:
+        state = journals[0].parent
         self._writer = writer
         self._config = config
-        self._view = JournalView(journal)
-        self._benchmarks = load_benchmarks(config, journal.parent)
+        self._view = Journals.open(journals)
+        self._benchmarks = load_benchmarks(config, state)
         self._mathematics = Mathematics()
         self._version = flow_version(config)
         self._stop = end_of(self._view, config)
-        self._quota = None if config.accepted is None else Quota(config.accepted, writer.stage, Reviews.of(journal.parent))
+        self._quota = None if config.accepted is None else Quota(config.accepted, writer.stage, Reviews.of(state))
         """With it, batches are prepared in order alone: what one has in it depends on all before."""
         self._owed = self._view.rows_per_batch(BATCH_ROWS, self._stop)
         self._turns = deque(self._owed)
@@ -144,7 +146,8 @@ class Assembly:
         start = number * BATCH_ROWS
         examples = self._view.examples(min(start + BATCH_ROWS, self._stop), start=start)
         same = self._mathematics.same_answer
-        outcomes = [outcome(self._view, self._config, example, self._benchmarks, same) for example in examples]
+        answers = self._view.of
+        outcomes = [outcome(answers(example.pair_id), self._config, example, self._benchmarks, same) for example in examples]
         self._damaged += [
             found.source.pair_id
             for found in outcomes
@@ -161,12 +164,12 @@ def relax_collector() -> None:
 
 
 @contextmanager
-def assembled(folder: Path, journal: Path, config: BuildConfig) -> Iterator[Made]:
+def assembled(folder: Path, journals: Sequence[Path], config: BuildConfig) -> Iterator[Made]:
     """The dataset of `folder`, made here and now; its stage is gone afterwards. Hold the folder's lock.
 
     Raises LocalError for what the file system refuses, UsageError where the tokenizer can't be read.
     """
-    with staging(folder, config) as writer, Assembly(writer, journal, config) as assembly:
+    with staging(folder, config) as writer, Assembly(writer, journals, config) as assembly:
         yield assembly.finish()
 
 
@@ -251,7 +254,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(orders, finish, threading.get_ident()), daemon=True).start()
     try:
         folder, config = Path(task["folder"]), BuildConfig.model_validate(task["config"])
-        with staging(folder, config) as writer, Assembly(writer, Path(task["journal"]), config) as assembly:
+        with staging(folder, config) as writer, Assembly(writer, [Path(task["journal"])], config) as assembly:
             while not finish.wait(0 if assembly.step() else POLL):
                 pass
             made = assembly.finish()

@@ -19,7 +19,7 @@ from r1k_builder.assemble import Follower, assembled, relax_collector
 from r1k_builder.columns import batched
 from r1k_builder.completions import Recorded
 from r1k_builder.config import BuildConfig, TeacherConfig
-from r1k_builder.errors import DriftError, SourceError, UsageError
+from r1k_builder.errors import DriftError, LocalError, SourceError, UsageError
 from r1k_builder.export import BATCH_ROWS, publish
 from r1k_builder.figures import draw, get_ready
 from r1k_builder.files import told
@@ -27,12 +27,14 @@ from r1k_builder.flow import NO_BENCHMARKS
 from r1k_builder.folder import BuildFolder
 from r1k_builder.hub import Published
 from r1k_builder.journal import Journal, JournalView, Lost
+from r1k_builder.journals import Journals
 from r1k_builder.judge import PROMPT_VERSION
 from r1k_builder.lengths import load_ruler
 from r1k_builder.pipeline import Pipeline
-from r1k_builder.replay import FLOWS, end_of, flow_version, outcome, replay
+from r1k_builder.replay import FLOWS, Answers, end_of, flow_version, outcome, replay
 from r1k_builder.reviews import Reviews
 from r1k_builder.schema import STAGES, Example, ForwardExample, RejectedRow, Request, Stage
+from r1k_builder.shards import Shard
 from r1k_builder.sketch import bin_of, packed
 from r1k_builder.source import Source, open_source
 from r1k_builder.verify import failures
@@ -57,6 +59,9 @@ MOST_LISTED = 1_000
 """Rows that the manifest names one by one."""
 
 MOST_SETTINGS = 20
+
+MOST_NAMED = 20
+"""Shards that are named one by one."""
 
 Note = Callable[[str], None]
 
@@ -87,25 +92,26 @@ class Plan(NamedTuple):
         return f"cost unknown: {self.basis}" if self.cost is None else f"about ${self.cost:.2f}: {self.basis}"
 
 
-def make_plan(config: BuildConfig, examples: Iterable[ForwardExample], journal: JournalView) -> Plan:
+def make_plan(config: BuildConfig, examples: Iterable[ForwardExample], journals: Journals) -> Plan:
     """Walk every row as far as the journal carries it and count what is missing.
 
     What a missing request leads to counts, too, if all goes well: unparsable replies, retries, inversions that fail a check
     and a judge's third question come on top. Towards `--accepted`, rows that are owed count as if they were verified.
     """
     rows = paid = waits = verified = 0
-    waiting = {waiting.key for waiting in journal.waiting()}
+    waiting = {waiting.key for waiting in journals.waiting()}
     missing: dict[Stage, int] = dict.fromkeys(STAGES, 0)
     read = dict(missing)
     for example in examples:
         rows += 1
+        answers = journals.of(example.pair_id)
         for steps in FLOWS:
-            end, answered = replay(journal, steps(example, config))
+            end, answered = replay(answers, steps(example, config))
             paid += answered
             if isinstance(end, Request):
                 characters = sum(len(message["content"]) for message in end.messages)
                 asks = _to_come(end, config) if steps is flow.reverse else {end.stage: 1}
-                if end.stage == "solve" and end.sample and _ends(journal, example, config, samples=end.sample):
+                if end.stage == "solve" and end.sample and _ends(answers, example, config, samples=end.sample):
                     asks = {"solve": asks["solve"]}  # more solutions: what else is asked was answered with fewer
                 if end.key in waiting:
                     waits += 1
@@ -114,11 +120,11 @@ def make_plan(config: BuildConfig, examples: Iterable[ForwardExample], journal: 
                     missing[stage] += count
                     read[stage] += count * characters
         if config.accepted is not None:
-            reverse = outcome(journal, config, example, NO_BENCHMARKS).reverse
+            reverse = outcome(answers, config, example, NO_BENCHMARKS).reverse
             verified += reverse is None or (isinstance(reverse, Example) and not failures(reverse.verdict))
             if verified == config.accepted:
                 break
-    cost, basis = _expected_cost(config, missing, read, journal)
+    cost, basis = _expected_cost(config, missing, read, journals)
     return Plan(rows, paid, missing, waits, cost, basis)
 
 
@@ -134,17 +140,17 @@ def _to_come(request: Request, config: BuildConfig) -> dict[Stage, int]:
     return {stage: count for stage, count in whole.items() if STAGES.index(stage) >= STAGES.index(request.stage)}
 
 
-def _ends(journal: JournalView, example: ForwardExample, config: BuildConfig, samples: int) -> bool:
+def _ends(answers: Answers, example: ForwardExample, config: BuildConfig, samples: int) -> bool:
     """Whether the journal holds all that a reverse row asks for with so many `samples`."""
     fewer = config.model_copy(update={"samples": samples})
-    return not isinstance(replay(journal, flow.reverse(example, fewer))[0], Request)
+    return not isinstance(replay(answers, flow.reverse(example, fewer))[0], Request)
 
 
 def _expected_cost(
-    config: BuildConfig, missing: Mapping[Stage, int], read: Mapping[Stage, int], journal: JournalView
+    config: BuildConfig, missing: Mapping[Stage, int], read: Mapping[Stage, int], journals: Journals
 ) -> tuple[Decimal | None, str]:
     """Dollars for `missing` requests whose prompts have `read` characters, and what that rests on; None: unknown."""
-    spent_by_stage = journal.spent_by_stage()
+    spent_by_stage = journals.spent_by_stage()
     cost, bases = Decimal(0), []
     for stage, count in missing.items():
         if not count:
@@ -207,29 +213,49 @@ def _judge_identity(judge: TeacherConfig | None) -> dict[str, Any]:
     }
 
 
+class Settings(NamedTuple):
+    """The settings of a folder's build, whichever of its shards have begun."""
+
+    config: dict[str, Any]
+    """As they were given."""
+    identity: dict[str, Any]
+
+
+def saved_settings(folder: BuildFolder) -> Settings:
+    """What the manifest says, or else the first journal that can be read. Raises UsageError where none can."""
+    try:
+        manifest = folder.manifest()
+        return Settings(manifest["config"], manifest["identity"])
+    except (UsageError, KeyError):
+        for path in folder.journals():
+            with suppress(sqlite3.DatabaseError, LocalError), closing(JournalView(path)) as view:  # it may be damaged, too
+                if (saved := view.get("config")) is not None:
+                    return Settings(json.loads(saved), json.loads(view.get("identity") or "{}"))
+        raise
+
+
 def saved_config(folder: BuildFolder) -> dict[str, Any]:
     """The settings of the folder's build, as they were given. Raises UsageError where they can't be read."""
-    try:
-        found: dict[str, Any] = folder.manifest()["config"]
-    except (UsageError, KeyError):
-        saved = None
-        with suppress(sqlite3.DatabaseError), closing(JournalView(folder.journal)) as view:  # it may be damaged, too
-            saved = view.get("config")
-        if saved is None:
-            raise
-        found = json.loads(saved)
-    return found
+    return saved_settings(folder).config
 
 
-def drift(journal: JournalView, config: BuildConfig, fingerprint: str) -> list[str]:
-    """The settings that `config` would change in the folder's build, a line each: name, old, new."""
-    if not journal.begun():
-        return []
-    old, new = json.loads(journal.get("identity") or "{}"), identity(config, fingerprint)
-    if not old:
-        return []
-    changed = [name for name in new if old.get(name) != new[name] and not (name in ADDED and _added(name, old, new))]
-    return [f"{name}: {_short(old.get(name))} -> {_short(new[name])}" for name in changed]
+def drift(folder: BuildFolder, journal: JournalView, new: Mapping[str, Any]) -> list[str]:
+    """The settings that a build of the identity `new` would change in the folder's, a line each: name, old, new.
+
+    What its own journal was asked with counts, and what the other shards have.
+    """
+    changes = changed(json.loads(journal.get("identity") or "{}"), new) if journal.begun() else []
+    if changes or (folder.shard is None and not folder.others()):
+        return changes
+    with suppress(UsageError):
+        return changed(saved_settings(folder).identity, new)
+    return []
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities and may not be mixed, a line each; nothing where `old` is not known."""
+    names = [name for name in new if old.get(name) != new[name] and not (name in ADDED and _added(name, old, new))]
+    return [f"{name}: {_short(old.get(name))} -> {_short(new[name])}" for name in names if old]
 
 
 def refuse_drift(changes: list[str], plan: Plan) -> NoReturn:
@@ -250,7 +276,15 @@ def _short(value: object) -> str:
 # -- the source ----------------------------------------------------------------------------------------------------
 
 
-def sync_source(journal: Journal, config: BuildConfig, source: Source) -> None:
+Holds = Callable[[str], bool]
+"""Whether a row, by its pair_id, is of a share."""
+
+
+def all_rows(_pair_id: str) -> bool:
+    return True
+
+
+def sync_source(journal: Journal, config: BuildConfig, source: Source, holds: Holds) -> None:
     """Bring the source rows that `config` asks for into the journal; what is there already is not read again."""
     name = json.dumps([source.fingerprint, config.question_column, config.answer_column, config.forward_teacher,
                        config.domain, config.shuffle_seed])  # fmt: skip
@@ -258,7 +292,7 @@ def sync_source(journal: Journal, config: BuildConfig, source: Source) -> None:
         journal.truncate_source(0)
         journal.set("source", name)
         journal.set("source_ended", "")
-    _read_on(journal, config, source, max(AHEAD * config.accepted, FEWEST_READ) if config.accepted else None)
+    _read_on(journal, config, source, max(AHEAD * config.accepted, FEWEST_READ) if config.accepted else None, holds)
 
 
 AHEAD = 4
@@ -266,12 +300,13 @@ AHEAD = 4
 FEWEST_READ = 256
 
 
-def _read_on(journal: Journal, config: BuildConfig, source: Source, most: int | None) -> int:
-    """Bring source rows into the journal until it holds `most` (None: all), or `--limit`; how many were added."""
-    known, wanted = journal.source_length(), min(config.rows or 2**62, most or 2**62)
+def _read_on(journal: Journal, config: BuildConfig, source: Source, most: int | None, holds: Holds = all_rows) -> int:
+    """Read the source until `most` rows are read (None: all), or `--limit`; how many were read. The journal gets those that
+    its share `holds`."""
+    known, wanted = journal.source_read(), min(config.rows or 2**62, most or 2**62)
     if journal.get("source_ended") or known >= wanted:
         return 0
-    added = journal.add_source(known, islice(source.examples(), known, wanted))
+    added = journal.add_source(known, islice(source.examples(), known, wanted), holds)
     if known + added < wanted:
         journal.set("source_ended", "yes")
     return added
@@ -299,12 +334,16 @@ class Replayed(NamedTuple):
         return f"{said}. They were asked of other settings, or of another source ({settings})"
 
 
-def take_replies(journal: Journal, config: BuildConfig, published: Published) -> Replayed:
-    """Fill the journal with the replies that another build has published, then settle the rows that are complete by them."""
+def take_replies(journal: Journal, config: BuildConfig, published: Published, holds: Holds = all_rows) -> Replayed:
+    """Fill the journal with the replies that another build has published, then settle the rows that are complete by them.
+
+    Of a share only what was asked for its rows is taken."""
     asked_of: Counter[str] = Counter()
 
     def counted() -> Iterator[Recorded]:
         for recorded in published.replies():
+            if not holds(recorded.reply.pair_id):
+                continue
             name = f"{recorded.request.model} {json.dumps(dict(recorded.request.sampling), sort_keys=True)}"[:200]
             asked_of[name if name in asked_of or len(asked_of) < MOST_SETTINGS else "others"] += 1
             yield recorded
@@ -319,8 +358,7 @@ def _settle_complete(journal: Journal, config: BuildConfig) -> tuple[int, int]:
     for examples in batched(journal.examples(config.rows, unless_settled=version), BATCH_ROWS):
         states = {example.pair_id: _state(journal, config, example) for example in examples}
         journal.settle_now({pair_id: state for pair_id, state in states.items() if state is not None}, version)
-    rows = min(journal.source_length(), config.rows or 2**62)
-    return sum(journal.states(version, config.rows).values()), rows
+    return sum(journal.states(version, config.rows).values()), journal.source_length(config.rows)
 
 
 def _state(journal: JournalView, config: BuildConfig, example: ForwardExample) -> str | None:
@@ -350,13 +388,19 @@ class Report:
 
 
 class Opened(NamedTuple):
-    """A build that is ready to ask."""
+    """A build, or one of its shards, that is ready to ask."""
 
     journal: Journal
+    others: list[JournalView]
+    """Those in which its rows may have been answered, too."""
     lost: Lost
     """What the run before left in flight."""
     source: Source | None
     """None where it is out of reach, and not needed."""
+
+    def close(self) -> None:
+        for journal in (self.journal, *self.others):
+            journal.close()
 
 
 def open_build(
@@ -364,23 +408,53 @@ def open_build(
 ) -> Opened:
     """Open the journal, refuse drift, bring the source up to date, take what another build has `published`, begin a run.
 
-    Hold the folder's lock."""
+    Be its only builder (`BuildFolder.building`)."""
     journal = Journal(folder.journal, note)
+    others = [JournalView(path, note) for path in folder.others()]
+    holds = all_rows if folder.shard is None else folder.shard.holds
     source = reach_source(journal, config, note)
     fingerprint = source.fingerprint if source is not None else json.loads(journal.get("identity") or "{}").get("source", "")
-    changes = drift(journal, config, fingerprint)
+    settings = Settings(json.loads(config.model_dump_json()), identity(config, fingerprint))
+    changes = drift(folder, journal, settings.identity)
+    if not changes and folder.shard is not None:
+        changes = _share_settings(folder, settings)
     if changes and not accept_drift:
         examples = source.examples() if source is not None else journal.examples(config.rows)
-        refuse_drift(changes, make_plan(config, examples, journal))
-    journal.set("identity", json.dumps(identity(config, fingerprint)))
-    journal.set("config", config.model_dump_json())
-    folder.write_manifest(_manifest(journal, config, state="building"))
+        own = (example for example in examples if holds(example.pair_id))
+        refuse_drift(changes, make_plan(config, own, Journals([journal, *others])))
+    journal.set("identity", json.dumps(settings.identity))
+    journal.set("config", json.dumps(settings.config))
+    if folder.shard is None:
+        folder.write_manifest(_manifest(Journals([journal, *others]), config, settings, state="building"))
+    elif changes:
+        folder.write_manifest(_begun(settings))
     if source is not None:
-        sync_source(journal, config, source)
+        sync_source(journal, config, source, holds)
     benchmarks.bring(config, folder.state, note)
     if published is not None:
-        note(f"{published.origin}: {take_replies(journal, config, published)}")
-    return Opened(journal, journal.begin_run(), source)
+        note(f"{published.origin}: {take_replies(journal, config, published, holds)}")
+    return Opened(journal, others, journal.begin_run(), source)
+
+
+def _share_settings(folder: BuildFolder, settings: Settings) -> list[str]:
+    """Have the manifest say the settings that all shards are built with; what another shard has begun with that may not be
+    mixed with them.
+
+    Shards that begin at the same moment with the same settings write the same manifest, or none. One that holds already,
+    and a finished dataset's, stays as it is.
+    """
+    if folder.add_manifest(_begun(settings)):
+        return []
+    saved = saved_settings(folder)
+    changes = changed(saved.identity, settings.identity)
+    if not changes and saved != settings:
+        folder.write_manifest(_begun(settings))
+    return changes
+
+
+def _begun(settings: Settings) -> dict[str, Any]:
+    """The manifest of a folder whose shards are at work: what they have in common."""
+    return {"format": 1, "state": "building", "r1k": __version__, **settings._asdict()}
 
 
 def reach_source(journal: JournalView, config: BuildConfig, note: Note) -> Source | None:
@@ -389,11 +463,21 @@ def reach_source(journal: JournalView, config: BuildConfig, note: Note) -> Sourc
         return open_source(config, note)
     except SourceError as error:
         saved = json.loads(journal.get("config") or "{}")
-        enough = journal.get("source_ended") or (config.rows is not None and journal.source_length() >= config.rows)
+        enough = journal.get("source_ended") or (config.rows is not None and journal.source_read() >= config.rows)
         if not journal.get("source") or not enough or saved.get("source") != config.source:
             raise
         note(f"{error}; going on with the {journal.source_length():,} rows that the journal holds")
         return None
+
+
+def allowed(config: BuildConfig, opened: Opened, shard: Shard | None) -> BuildConfig:
+    """The settings to ask by: of `--max-cost`, what other journals have not spent, and of that a shard's share. So the whole
+    cost stays under it though no shard knows what the others spend."""
+    if config.max_cost is None or (shard is None and not opened.others):
+        return config
+    spent = sum(dollars(journal.spent_at_most()) for journal in opened.others)
+    left = max(Decimal(0), config.max_cost - spent) / (1 if shard is None else shard.of)
+    return config.model_copy(update={"max_cost": left})
 
 
 async def ask(opened: Opened, config: BuildConfig, watch: Callable[[Pipeline], Any]) -> None:
@@ -403,17 +487,18 @@ async def ask(opened: Opened, config: BuildConfig, watch: Callable[[Pipeline], A
     """
     relax_collector()
     journal = opened.journal
-    while await _ask_once(journal, config, watch):
-        more = 2 * journal.source_length()
+    while await _ask_once(journal, opened.others, config, watch):
+        more = 2 * journal.source_read()
         if opened.source is None or not _read_on(journal, config, opened.source, more):
             return
 
 
-async def _ask_once(journal: Journal, config: BuildConfig, watch: Callable[[Pipeline], Any]) -> bool:
+async def _ask_once(journal: Journal, others: list[JournalView], config: BuildConfig, watch: Callable[[Pipeline], Any]) -> bool:
     """Go through the rows of the journal; whether they were too few."""
     place = journal.path.parent
     quota = None if config.accepted is None else Quota(config.accepted, place, Reviews.of(place))
-    pipeline = Pipeline(config, journal, quota, NO_BENCHMARKS if quota is None else benchmarks.load(config, place))
+    compared = NO_BENCHMARKS if quota is None else benchmarks.load(config, place)
+    pipeline = Pipeline(config, journal, quota, compared, Journals([journal, *others]))
     display = asyncio.create_task(watch(pipeline))
     try:
         await pipeline.run()
@@ -428,9 +513,9 @@ async def _ask_once(journal: Journal, config: BuildConfig, watch: Callable[[Pipe
 @contextmanager
 def assembling(folder: BuildFolder, journal: JournalView, config: BuildConfig) -> Iterator[Follower | None]:
     """Have the dataset made while the teacher is asked, where that is worth a process. Hold the folder's lock."""
-    rows = min(journal.source_length(), config.rows or 2**62)
+    rows = journal.source_length(config.rows)
     owed = rows - sum(journal.states(flow_version(config), config.rows).values())
-    if rows < FOLLOWED_ROWS or not owed or config.accepted is not None:  # where that ends is known at the end
+    if rows < FOLLOWED_ROWS or not owed or config.accepted is not None or folder.others():  # its end is known at the end
         yield None
         return
     if Path(config.tokenizer).exists():
@@ -439,35 +524,68 @@ def assembling(folder: BuildFolder, journal: JournalView, config: BuildConfig) -
         yield follower
 
 
-def write(folder: BuildFolder, journal: Journal, config: BuildConfig, follower: Follower | None = None) -> Report:
-    """Write the dataset folder from the journal alone, the manifest last."""
+def write(folder: BuildFolder, journals: Journals, config: BuildConfig, follower: Follower | None = None) -> Report:
+    """Write the dataset folder from its journals alone, the manifest last. Hold the folder's lock.
+
+    Raises UsageError where a journal was asked with other settings than the folder's."""
+    settings = saved_settings(folder)
+    _refuse_foreign(journals, settings)
     if follower is not None:
         follower.hurry()
     compared = benchmarks.described(config, folder.state)
-    known = _manifest(journal, config, state="writing")
-    facts = {**_facts(journal, config, known), "benchmarks": compared}
+    known = _manifest(journals, config, settings, state="writing")
+    facts = {**_facts(journals, config, known), "benchmarks": compared}
     if follower is not None:
         get_ready()
-    making = assembled(folder.path, folder.journal, config) if follower is None else nullcontext(follower.finish())
-    with told(folder.path), making as made:
-        for pair_id in made.damaged:
-            journal.unsettle(pair_id)
-        figures = draw(made.manifest, facts)
-        publish(made.stage, folder.path, made.manifest, config, facts, figures)
-    rows = made.manifest["rows"]
-    short = max(0, (config.accepted or 0) - made.manifest["configs"]["reverse-verified"]["rows"])
+    paths = [view.path for view in journals.views]
+    making = assembled(folder.path, paths, config) if follower is None else nullcontext(follower.finish())
+    with told(folder.path), making as ready:
+        for pair_id in ready.damaged:
+            journals.unsettle(pair_id)
+        made = {**ready.manifest, **_lacking(journals, config, ready.manifest)}
+        figures = draw(made, facts)
+        publish(ready.stage, folder.path, made, config, facts, figures)
+    rows = made["rows"]
+    short = max(0, (config.accepted or 0) - made["configs"]["reverse-verified"]["rows"])
     state = "partial" if rows["failed"] or short else "complete"
     written = {"facts": facts, "figures": sorted(figures), "benchmarks": compared}
-    manifest = {**known, **made.manifest, **written, "state": state}
+    manifest = {**known, **made, **written, "state": state}
     folder.write_manifest(manifest)
     return Report(rows, manifest, short)
+
+
+def _refuse_foreign(journals: Journals, settings: Settings) -> None:
+    """Raise UsageError for a journal that was asked with other settings: rows would be mixed."""
+    for view in journals.views:
+        changes = changed(json.loads(view.get("identity") or "{}"), settings.identity)
+        if changes and len(journals.views) > 1:
+            shard = Shard.of_journal(view.path.name)
+            resume = f"r1k-build --resume --accept-drift{'' if shard is None else f' --shard {shard}'}"
+            raise UsageError(
+                f"{view.path} was asked with other settings than the folder's build ({'; '.join(changes)}): type {resume}"
+                " to ask anew what that touches, or move the file away"
+            )
+
+
+def _lacking(journals: Journals, config: BuildConfig, made: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts and notes of a dataset for which shards are missing: their rows are owed."""
+    rows, shards = journals.lacking(end_of(journals, config))
+    if not rows:
+        return {}
+    named = ", ".join(map(str, shards[:MOST_NAMED])) + (", …" if len(shards) > MOST_NAMED else "")
+    note = f"{rows:,} rows are owed by shards that have not begun, or not read so far in the source: {named}"
+    counts = made["rows"]
+    return {
+        "rows": {**counts, "read": counts["read"] + rows, "failed": counts["failed"] + rows},
+        "notes": [*made["notes"], note],
+    }
 
 
 def _described(model: TeacherConfig) -> dict[str, Any]:
     return {"host": model.host, "model": model.host_model, "sampling": model.sampling}
 
 
-def cost_by_step(journal: JournalView, config: BuildConfig) -> dict[str, dict[str, Any]]:
+def cost_by_step(journals: Journals, config: BuildConfig) -> dict[str, dict[str, Any]]:
     """What each step of the funnel has cost so far, over all runs: answered requests, tokens, dollars (None: unknown)."""
     return {
         stage: {
@@ -477,7 +595,7 @@ def cost_by_step(journal: JournalView, config: BuildConfig) -> dict[str, dict[st
             "dollars": None if config.asked(stage).known_price is None else str(dollars(spent.cost)),
             "unpriced": spent.unpriced,
         }
-        for stage, spent in journal.spent_by_stage().items()
+        for stage, spent in journals.spent_by_stage().items()
     }
 
 
@@ -487,19 +605,19 @@ def _prompt_versions(config: BuildConfig) -> dict[str, str]:
     return versions | ({"judge": PROMPT_VERSION} if config.judging else {})
 
 
-def _replayed_facts(journal: Journal, stop: int) -> dict[str, Any] | None:
+def _replayed_facts(journals: Journals, stop: int) -> dict[str, Any] | None:
     """Which answers came from other builds, and which rows do not rest on those alone; None where all were asked here."""
-    origins = journal.replayed_from()
+    origins = journals.replayed_from()
     if not origins:
         return None
-    count, pair_ids = journal.asked_here(stop, MOST_LISTED)
+    count, pair_ids = journals.asked_here(stop, MOST_LISTED)
     return {"answers": origins, "rows_asked_here": count, "asked_here": pair_ids}
 
 
-def _facts(journal: Journal, config: BuildConfig, known: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(journals: Journals, config: BuildConfig, known: Mapping[str, Any]) -> dict[str, Any]:
     """What card and figures say beside the rows."""
     seconds: dict[str, Counter[int]] = {}
-    for stage, took in journal.seconds():
+    for stage, took in journals.seconds():
         seconds.setdefault(stage, Counter())[bin_of(max(took, SHORTEST))] += 1
     return {
         "version": __version__,
@@ -510,32 +628,31 @@ def _facts(journal: Journal, config: BuildConfig, known: Mapping[str, Any]) -> d
         "cost": known["cost"]["dollars"],
         "tokens": known["tokens"],
         "steps": known["steps"],
-        "asked": journal.days(),
+        "asked": journals.days(),
         "returned_models": known["teacher"]["returned_models"],
-        "replayed": _replayed_facts(journal, end_of(journal, config)),
+        "replayed": _replayed_facts(journals, end_of(journals, config)),
         "seconds": {stage: packed(counts) for stage, counts in seconds.items()},
     }
 
 
-def _manifest(journal: Journal, config: BuildConfig, state: str) -> dict[str, Any]:
+def _manifest(journals: Journals, config: BuildConfig, settings: Settings, state: str) -> dict[str, Any]:
     """Everything that is known of a build beside its rows: settings, identity, replies, tokens, cost."""
-    spent, price = journal.spent(), config.price("solve", batched=config.batch)
+    spent, price = journals.spent(), config.price("solve", batched=config.batch)
     priced = all(model.known_price for model in config.models)
     return {
         "format": 1,
         "state": state,
         "r1k": __version__,
-        "config": json.loads(journal.get("config") or config.model_dump_json()),
-        "identity": json.loads(journal.get("identity") or "{}"),
+        **settings._asdict(),
         "teacher": {
             "host": config.teacher.host,
             "model": config.teacher.host_model,
-            "returned_models": journal.returned_models(),
+            "returned_models": journals.returned_models(),
             "sampling": config.teacher.sampling,
         },
         "judge": None if config.judging is None else _described(config.judging),
-        "steps": cost_by_step(journal, config),
-        "responses": journal.responses(),
+        "steps": cost_by_step(journals, config),
+        "responses": journals.responses(),
         "tokens": {
             "prompt": spent.prompt,
             "cached": spent.cached,
@@ -546,8 +663,8 @@ def _manifest(journal: Journal, config: BuildConfig, state: str) -> dict[str, An
             "dollars": str(dollars(spent.cost)) if priced else None,
             "replies": spent.replies,
             "unpriced_replies": spent.unpriced,
-            "replies_in_batches": journal.replies_in_batches(),
-            "lost_attempts": journal.lost().attempts,
+            "replies_in_batches": journals.replies_in_batches(),
+            "lost_attempts": journals.lost().attempts,
             "price": None if price is None else json.loads(price.model_dump_json()),
         },
     }

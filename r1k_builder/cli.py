@@ -1,4 +1,4 @@
-"""r1k-build: options -> BuildConfig -> build; and `status`, `export`, `verify`, `review`, `push`."""
+"""r1k-build: options -> BuildConfig -> build; and `status`, `export`, `verify`, `review`, `push`, `compact`."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -26,28 +26,36 @@ from r1k_builder.account import check_cap, dollars
 from r1k_builder.batch import check_offers, waiting_text
 from r1k_builder.benchmarks import bring as bring_benchmarks
 from r1k_builder.build import (
+    Note,
     Opened,
     Plan,
     Report,
+    all_rows,
+    allowed,
     ask,
     assembling,
     cost_by_step,
     drift,
+    identity,
     make_plan,
     open_build,
     reach_source,
     saved_config,
     write,
 )
+from r1k_builder.compact import compact
 from r1k_builder.config import PRESETS, BuildConfig, TeacherConfig
+from r1k_builder.database import local_error
 from r1k_builder.errors import R1kError, UsageError
 from r1k_builder.folder import BuildFolder
 from r1k_builder.hub import Target, find_published, push
-from r1k_builder.journal import Journal, JournalView, copy_journal, local_error
+from r1k_builder.journal import Journal, JournalView, copy_journal
+from r1k_builder.journals import Journals
 from r1k_builder.leaks import KINDS
 from r1k_builder.replay import end_of, flow_version
 from r1k_builder.review import command as review
 from r1k_builder.schema import Stage
+from r1k_builder.shards import Shard
 from r1k_builder.teacher import read_api_key
 
 EXAMPLES = """\
@@ -60,10 +68,12 @@ examples:
   r1k-build --resume --samples 4 --judge gemini                  more evidence for the rows there are; asks what is new
   r1k-build --accepted 1000 --until-verified 5 --max-cost 100    exactly 1,000 verified rows, inverted afresh up to 5 times
   r1k-build --teacher novita --batch                             in batches, where a host sells them for less: within days
+  r1k-build --resume --shard 3/16 --source qa.jsonl ...          one of 16 shares of the source, on any machine; then export
   r1k-build status r1k                                           rows, tokens and cost, while it runs or after
   r1k-build export r1k                                           write the folder again from the journal; asks nothing
   r1k-build verify r1k                                           check every row again and say what has changed; asks nothing
   r1k-build review r1k --reviewer anna                           judge a sample of its rows in the browser
+  r1k-build compact r1k                                          keep the journals in less room, answers packed
   r1k-build push r1k my-team/r1k                                 one commit to the Hub, checked before and after
 
 exit status: 0 complete, 2 usage or changed settings, 3 rows still owed or fewer than --accepted, 4 stopped by the host,
@@ -92,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands = {"status": run_status, "export": run_export, "verify": run_verify, "review": run_review, "push": run_push}
+    commands |= {"compact": run_compact}
     command = commands.get(words[0]) if words else None
     try:
         return command(words[1:]) if command else run_build(words)
@@ -110,13 +121,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _name_output(message: str, words: Sequence[str]) -> str:
-    """`message` with the folder in each command that it says to type: deep down nobody knows where the build lies."""
-    given = [word.removeprefix("--output=") for word in words if word.startswith("--output=")]
-    given += [following for word, following in pairwise(words) if word == "--output"]
-    if given:
-        output = f" --output {shlex.quote(given[-1])}"
-        return re.sub(r"r1k-build --resume(?! --output)", lambda found: found[0] + output, message)
-    return message
+    """`message` with folder and shard in each command that it says to type: deep down nobody knows where the build lies."""
+    named = ""
+    for option in ("--output", "--shard"):
+        given = [word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}=")]
+        given += [following for word, following in pairwise(words) if word == option]
+        named += f" {option} {shlex.quote(given[-1])}" if given else ""
+    return re.sub(r"r1k-build --resume(?! --output| --shard| --accept)", lambda found: found[0] + named, message)
 
 
 # -- options -------------------------------------------------------------------------------------------------------
@@ -145,7 +156,8 @@ def make_parser() -> Parser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        usage="r1k-build [options] | r1k-build status | export | verify | review [DIR] | r1k-build push DIR OWNER/NAME",
+        usage="r1k-build [options] | r1k-build status | export | verify | review | compact [DIR]"
+        " | r1k-build push DIR OWNER/NAME",
     )
     parser.add_argument("--version", action="version", version=f"r1k {__version__}")
     build = parser.add_argument_group("this command")
@@ -154,6 +166,12 @@ def make_parser() -> Parser:
     build.add_argument("--accept-drift", action="store_true", help="With --resume: ask again what changed settings touch.")
     build.add_argument("--overwrite", action="store_true", help="Start anew; the old journal is kept under .build/.")
     build.add_argument("--dry-run", action="store_true", help="Print settings, requests and expected cost; send nothing.")
+    build.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="Build the I-th of N shares of the source, beside the others, here or on other machines; then r1k-build export."
+        " --limit counts rows of the whole source; of --max-cost each shard may spend an N-th.",
+    )
     build.add_argument(
         "--replay",
         metavar="REPO_OR_FOLDER",
@@ -250,9 +268,12 @@ def make_config(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None
 def run_build(words: Sequence[str]) -> int:
     """Start or resume a build, write its folder, say what there is."""
     options = make_parser().parse_all(words)
-    folder, given = BuildFolder(Path(options.output)), given_settings(options)
-    saved = _saved(folder, given) if folder.holds_build and not options.overwrite else None
+    shard = None if options.shard is None else Shard.parse(options.shard)
+    folder, given = BuildFolder(Path(options.output), shard), given_settings(options)
+    begun = folder.holds_build or (options.resume and any(map(Path.exists, folder.journals())))
+    saved = _saved(folder, given) if begun and not options.overwrite else None
     config = make_config(given, saved)
+    _check_shard(config, shard, overwrite=options.overwrite)
     if options.dry_run:
         check_offers(config)
         return _dry_run(folder, config, options.replay, anew=options.overwrite)
@@ -268,7 +289,7 @@ def run_build(words: Sequence[str]) -> int:
     check_cap(config)
     check_offers(config)
     folder.create()
-    with folder.lock():
+    with folder.building():
         if options.overwrite and (aside := folder.set_aside()):
             _note(folder, f"the journal that was here is kept in {aside}")
         note = partial(_note, folder)
@@ -276,7 +297,15 @@ def run_build(words: Sequence[str]) -> int:
         try:
             return _build(folder, opened, config)
         finally:
-            opened.journal.close()
+            opened.close()
+
+
+def _check_shard(config: BuildConfig, shard: Shard | None, *, overwrite: bool) -> None:
+    """Raise UsageError for what no share of a source can do alone."""
+    if shard is not None and overwrite:
+        raise UsageError("--overwrite starts the whole folder anew, not a shard of it: move the folder away, or drop --shard")
+    if shard is not None and config.accepted is not None:
+        raise UsageError("--accepted counts verified rows through the whole source, which no shard sees: drop it, or --shard")
 
 
 def _saved(folder: BuildFolder, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,28 +319,78 @@ def _saved(folder: BuildFolder, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build(folder: BuildFolder, opened: Opened, config: BuildConfig) -> int:
-    journal, lost, _ = opened
+    journal, lost = opened.journal, opened.lost
     if lost.attempts:
         cost = f"; they may have cost up to ${dollars(lost.most):.2f}" if lost.most else ""
         _note(folder, f"{lost.attempts} requests were in flight when the last run ended: they are asked again{cost}")
     asked = {(model.host, model.host_model) for model in config.models}
     if elsewhere := [batch for batch in journal.batches() if (batch.host, batch.model) not in asked]:
         _note(folder, f"{waiting_text(elsewhere)}, whom this build asks no more: go back there to take their answers")
+    if folder.shard is not None:
+        return _build_shard(folder, opened, config)
     began = time.time()
     with assembling(folder, journal, config) as follower:
-        try:
-            asyncio.run(ask(opened, config, lambda pipeline: progress.watch(pipeline, Console(stderr=True))))
-        except R1kError as error:
-            journal.end_run(type(error).__name__)
-            folder.log(f"stopped: {error}")
-            _say(_stopped(journal, config))
-            raise
+        _ask(folder, opened, config)
         with progress.writing(folder.path):
-            report = write(folder, journal, config, follower)
+            report = write(folder, Journals([journal, *opened.others]), config, follower)
     journal.end_run("complete" if report.exit_code == 0 else "rows owed")
     _say(summary(folder, report, time.time() - began))
     folder.log(summary(folder, report, time.time() - began))
     return report.exit_code
+
+
+def _ask(folder: BuildFolder, opened: Opened, config: BuildConfig) -> None:
+    """Ask for all that is owed. Raises what stopped it, after saying how far it came."""
+    asked = allowed(config, opened, folder.shard)
+    if asked.max_cost != config.max_cost:
+        _note(folder, f"of --max-cost this run may spend ${asked.max_cost:.2f}: the rest is spent, or other shards' share")
+    try:
+        asyncio.run(ask(opened, asked, lambda pipeline: progress.watch(pipeline, Console(stderr=True))))
+    except R1kError as error:
+        opened.journal.end_run(type(error).__name__)
+        folder.log(f"stopped: {error}")
+        _say(_stopped(opened.journal, config))
+        raise
+
+
+def _build_shard(folder: BuildFolder, opened: Opened, config: BuildConfig) -> int:
+    """Ask for a shard's rows. The dataset is written when all of them are there, by `r1k-build export`."""
+    began = time.time()
+    _ask(folder, opened, config)
+    counted = _count(Journals([opened.journal]), config)
+    opened.journal.end_run("complete" if counted.owed == 0 else "rows owed")
+    seconds = progress.duration(time.time() - began)
+    lines = [f"{folder.path}, shard {folder.shard}: {counted}  ({seconds})"]
+    if counted.owed:
+        lines.append(f"  {counted.owed:,} rows are owed: type r1k-build --resume{_output(folder)}")
+    else:
+        lines.append(f"  when all shards are there:  r1k-build export {shlex.quote(str(folder.path))}")
+    _say("\n".join(lines))
+    folder.log("\n".join(lines))
+    return 3 if counted.owed else 0
+
+
+class Count(NamedTuple):
+    """Source rows by their state."""
+
+    rows: int
+    accepted: int
+    rejected: int
+
+    @property
+    def owed(self) -> int:
+        return self.rows - self.accepted - self.rejected
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} = {self.accepted:,} accepted + {self.rejected:,} rejected + {self.owed:,} owed"
+
+
+def _count(journals: Journals, config: BuildConfig) -> Count:
+    """The rows that journals hold; with those of shards that are not there, where there are others."""
+    stop = end_of(journals, config)
+    states = journals.states(flow_version(config), config.rows)
+    rows = journals.source_length(stop) + (journals.lacking(stop)[0] if len(journals.views) > 1 else 0)
+    return Count(rows, states.get("accepted", 0), states.get("rejected", 0))
 
 
 def _stopped(journal: Journal, config: BuildConfig) -> str:
@@ -343,7 +422,7 @@ def summary(folder: BuildFolder, report: Report, seconds: float) -> str:
     if report.short:
         lines.append(f"  {report.short:,} verified rows fewer than --accepted: the source has no more rows to ask for")
     if rows["failed"]:
-        lines.append(f"  {rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}")
+        lines.append(f"  {rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}{_any_shard(folder)}")
     lines += [f"  note: {note}" for note in manifest["notes"]]
     if any(made["rows"] for made in manifest["configs"].values()):
         lines.append(f'  load it:  load_dataset("{folder.path}")')
@@ -404,22 +483,25 @@ def _plan(folder: BuildFolder, config: BuildConfig, replayed: str | None, *, ane
     another's answers, is planned in a temporary place."""
     with ExitStack() as stack:
         place = folder.journal
-        if anew or not folder.holds_build or replayed is not None:
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "journal.sqlite"
-            if folder.holds_build and not anew:
+        if anew or not place.exists() or replayed is not None:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory())) / place.name
+            if folder.journal.exists() and not anew:
                 copy_journal(folder.journal, place)
             journal = Journal(place)
             if replayed is not None:
                 published = find_published(replayed)
                 journal.take_replies(published.origin, published.replies())
             journal.close()
-        view = stack.enter_context(closing(JournalView(place)))
+        view = JournalView(place)
+        journals = Journals([view, *(JournalView(path) for path in folder.others() if not anew)])
+        stack.enter_context(closing(journals))
         source = reach_source(view, config, _say)
         if source is None:
-            return make_plan(config, view.examples(config.rows), view)
-        for change in drift(view, config, source.fingerprint):
+            return make_plan(config, view.examples(config.rows), journals)
+        for change in [] if anew else drift(folder, view, identity(config, source.fingerprint)):
             _say(f"changed: {change}")
-        return make_plan(config, source.examples(), view)
+        holds = all_rows if folder.shard is None else folder.shard.holds
+        return make_plan(config, (example for example in source.examples() if holds(example.pair_id)), journals)
 
 
 # -- status, export, verify ----------------------------------------------------------------------------------------
@@ -454,24 +536,53 @@ def run_status(words: Sequence[str]) -> int:
     options = folder_argument("status", "What a build has done, spent and owes; also while it runs.", words)
     folder = _built(options)
     config = make_config({"teacher": {}}, saved_config(folder))
-    view = JournalView(folder.journal)
-    _say(status(folder, config, view))
-    view.close()
+    with closing(Journals.open(filter(Path.exists, folder.journals()))) as journals:
+        _say(status(folder, config, journals))
     return 0
 
 
-def status(folder: BuildFolder, config: BuildConfig, view: JournalView) -> str:
-    """The build in `folder` as its journal tells it."""
-    running, states, spent = folder.locked(), view.states(flow_version(config), config.rows), view.spent()
-    rows = min(view.source_length(), end_of(view, config))
-    done = sum(states.values())
-    runs = view.runs()
+class Standing(NamedTuple):
+    """How a journal's last run stands."""
+
+    running: bool
+    how: str
+    in_flight: int
+
+
+def _standing(folder: BuildFolder, view: JournalView) -> Standing:
+    running, runs = folder.at_work(view.path), view.runs()
     number, outcome = (runs[-1][0], runs[-1][3]) if runs else (0, None)
-    how = outcome or ("under way" if running else "killed")
-    lines = [f"{folder.path}: {'building' if running else 'not running'}, run {number} ({how})"]
-    accepted, rejected = states.get("accepted", 0), states.get("rejected", 0)
-    lines.append(f"  rows: {rows:,} = {accepted:,} accepted + {rejected:,} rejected + {rows - done:,} owed")
-    flying = view.in_flight(number).attempts if running else 0
+    how = f"run {number} ({outcome or ('under way' if running else 'killed')})"
+    return Standing(running, how, view.in_flight(number).attempts if running else 0)
+
+
+def _shard_lines(config: BuildConfig, journals: Journals, standings: Mapping[Path, Standing]) -> list[str]:
+    """A line for each shard, those included that have not begun, and for a build without shards beside them."""
+    found = {Shard.of_journal(view.path.name): view for view in journals.views}
+    whole = [None] if None in found else []
+    lines = []
+    for shard in [*whole, *(Shard(number, of) for of in journals.splits for number in range(1, of + 1))]:
+        name = "without shards" if shard is None else f"shard {shard}"
+        if shard in found:
+            lines.append(f"  {name}: {_count(Journals([found[shard]]), config)}, {standings[found[shard].path].how}")
+        else:
+            lines.append(f"  {name}: not begun here")
+    return lines
+
+
+def status(folder: BuildFolder, config: BuildConfig, view: Journals) -> str:
+    """The build in `folder` as its journals tell it."""
+    standings = {one.path: _standing(folder, one) for one in view.views}
+    running = [standing for standing in standings.values() if standing.running]
+    spent, counted = view.spent(), _count(view, config)
+    if view.splits:
+        lines = [f"{folder.path}: {len(running)} of {len(view.views)} journals at work"]
+        lines += _shard_lines(config, view, standings)
+    else:
+        how = next((standing.how for standing in standings.values()), "its journal was being mended")
+        lines = [f"{folder.path}: {'building' if running else 'not running'}, {how}"]
+    lines.append(f"  rows: {counted}")
+    flying = sum(standing.in_flight for standing in running)
     lost = view.lost().attempts - flying
     lines.append(f"  requests: {spent.replies:,} answered, {flying:,} in flight, {lost:,} cut off or lost (maybe billed)")
     for batch in view.batches():
@@ -484,11 +595,11 @@ def status(folder: BuildFolder, config: BuildConfig, view: JournalView) -> str:
     lines.append(f"  cost: {progress.cost_text(spent.cost, spent.unpriced, spent.replies)}")
     if asked_more(config):
         lines += funnel(cost_by_step(view, config), None)
-    if running and done:
+    if running and counted.owed < counted.rows:
         rate = view.tokens_since(time.time() - 60) / 60
         lines.append(f"  last minute: {rate:,.0f} tokens/s")
-    if not running and done < rows:
-        lines.append(f"  go on: r1k-build --resume{_output(folder)}")
+    if not running and counted.owed:
+        lines.append(f"  go on: r1k-build --resume{_output(folder)}{_any_shard(folder)}")
     return "\n".join(lines)
 
 
@@ -520,8 +631,27 @@ def run_verify(words: Sequence[str]) -> int:
         now = recheck.verdicts_of(folder.path, report.manifest["configs"])
     _say(recheck.report(report.manifest, before, now or {}))
     if report.rows["failed"]:
-        _say(f"{report.rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}")
+        _say(f"{report.rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}{_any_shard(folder)}")
     return report.exit_code
+
+
+COMPACTS = """\
+Write each journal of a build anew, replies and source rows compressed, and put it in the old one's place. Nothing is lost, also
+when it is killed; it needs room for the largest journal beside itself. What builds at the moment is left as it is."""
+
+
+def run_compact(words: Sequence[str]) -> int:
+    """Make the journals smaller."""
+    folder = _built(folder_argument("compact", COMPACTS, words))
+    with folder.lock():
+        for path in filter(Path.exists, folder.journals()):
+            with folder.holding(path) as held:
+                if not held:
+                    _note(folder, f"{path.name} is being written and stays as it is")
+                    continue
+                before, after = compact(path, partial(_note, folder))
+                _say(f"{path}: {before / 1e6:,.1f} MB -> {after / 1e6:,.1f} MB")
+    return 0
 
 
 def _built(options: argparse.Namespace) -> BuildFolder:
@@ -537,8 +667,21 @@ def _write_again(folder: BuildFolder, options: argparse.Namespace) -> Report:
     note = partial(_note, folder)
     if options.benchmarks is not None:
         bring_benchmarks(config, folder.state, note)
-    with closing(Journal(folder.journal, note)) as journal, progress.writing(folder.path):
-        return write(folder, journal, config)
+    with ExitStack() as stack:
+        journals = Journals(_sound(folder, path, note, stack) for path in folder.journals())
+        stack.enter_context(closing(journals))
+        if journals.splits:
+            bring_benchmarks(config, folder.state, note)
+        stack.enter_context(progress.writing(folder.path))
+        return write(folder, journals, config)
+
+
+def _sound(folder: BuildFolder, path: Path, note: Note, stack: ExitStack) -> JournalView:
+    """A journal as it can be read, damage mended first; of a shard that is at work, what it holds by now."""
+    if path == folder.journal or stack.enter_context(folder.holding(path)):
+        return Journal(path, note)
+    note(f"{path.name} is being written: the rows that it has not finished are owed")
+    return JournalView(path, note)
 
 
 def review_parser() -> Parser:
@@ -600,7 +743,13 @@ def run_push(words: Sequence[str]) -> int:
 
 
 def _output(folder: BuildFolder) -> str:
-    return "" if folder.path == Path("r1k") else f" --output {shlex.quote(str(folder.path))}"
+    output = "" if folder.path == Path("r1k") else f" --output {shlex.quote(str(folder.path))}"
+    return output if folder.shard is None else f"{output} --shard {folder.shard}"
+
+
+def _any_shard(folder: BuildFolder) -> str:
+    """What names the shard in a command to type, where there are shards: status says which of them owe rows."""
+    return " --shard I/N" if any(map(Shard.of_journal, (path.name for path in folder.journals()))) else ""
 
 
 def _say(text: str) -> None:

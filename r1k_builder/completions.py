@@ -7,8 +7,8 @@ bytes do, and no other's.
 
 import hashlib
 import json
-from array import array
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from r1k_builder.columns import COMPLETIONS
 from r1k_builder.errors import UsageError
-from r1k_builder.journal import JournalView, StoredReply
+from r1k_builder.journal import StoredReply
+from r1k_builder.journals import Journals
 from r1k_builder.schema import Message, Request, clean_text
 
 BATCH = 64
@@ -33,12 +34,12 @@ class Recorded(NamedTuple):
     reply: StoredReply
 
 
-def tables(journal: JournalView, stop: int) -> Iterator[pa.Table]:
+def tables(journals: Journals, stop: int) -> Iterator[pa.Table]:
     """The replies to what was asked for the source rows before position `stop`: of status 200, and the refusals that
     reject a row. A body that is no text in any encoding of JSON can't be read by any parser and is left out."""
-    attempts = array("q", journal.telling_attempts(stop))
-    for start in range(0, len(attempts), BATCH):
-        rows = [row for number in attempts[start : start + BATCH] if (row := _row(journal.stored_reply(number))) is not None]
+    replies = journals.telling_replies(stop)
+    while batch := list(islice(replies, BATCH)):
+        rows = [row for reply in batch if (row := _row(reply)) is not None]
         yield pa.Table.from_pylist(rows, schema=COMPLETIONS)
 
 

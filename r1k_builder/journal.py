@@ -1,4 +1,4 @@
-"""The durable record of everything asked and answered: one SQLite file (WAL) in the output folder's `.build/`.
+"""The durable record of everything asked and answered: one SQLite file in the output folder's `.build/`.
 
     source    the rows read, in order: what a resume or an export needs no source for
     request   canonical JSON of each request, under its SHA-256
@@ -9,6 +9,8 @@
     replayed  attempts that another build made and paid: whose replies were taken from it
     batch     the batches that were handed to a host, and how far each is known to have come
     batched   attempts that are sent in a batch, and in which (none yet: it is being gathered)
+
+`database.py` has these tables. A shard's journal holds the source rows of its share alone, at their places in the source.
 
 An attempt without a reply was in flight when its run ended, but for one in a batch: that waits at the host. Writes are
 grouped: an operation waits at most `GROUP_WAIT` for company, then the group is committed (fsync) off the event loop.
@@ -26,8 +28,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1k_builder.errors import LocalError
+from r1k_builder.database import connect, disk_full, local_error
+from r1k_builder.packing import unpack
 from r1k_builder.reply import is_bad_request
+from r1k_builder.salvage import open_sound
 from r1k_builder.schema import ForwardExample, Request, Usage
 
 GROUP_WAIT = 0.004
@@ -37,34 +41,11 @@ BALLAST = 512 * 1024
 BALLAST_PER_SLOT = 256 * 1024
 """Bytes set aside, and per slot, so that a full disk can't cost an answer: one that waits for its commit, and the next."""
 
+PAGE = 64
+"""Source rows that are read at a time."""
+
 MAYBE_BILLED = ("timeout", "cut")
 """Errors after which the host may have worked, and billed, all the same (`lost` counts them)."""
-
-FORMAT = 1
-"""Version of the tables below; a journal of another one is left alone."""
-
-TABLES = f"""
-PRAGMA user_version = {FORMAT};
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS source (position INTEGER PRIMARY KEY, pair_id TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL,
-    example TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS run (id INTEGER PRIMARY KEY, began REAL NOT NULL, ended REAL, outcome TEXT);
-CREATE TABLE IF NOT EXISTS request (key TEXT PRIMARY KEY, stage TEXT NOT NULL, content TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS attempt (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, key TEXT NOT NULL, pair_id TEXT NOT NULL,
-    host TEXT NOT NULL, model TEXT NOT NULL, sent REAL NOT NULL, most INTEGER);
-CREATE TABLE IF NOT EXISTS reply (attempt INTEGER PRIMARY KEY, received REAL NOT NULL, status INTEGER NOT NULL,
-    error TEXT, checksum INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS ledger (attempt INTEGER PRIMARY KEY, model TEXT, prompt INTEGER, cached INTEGER, completion INTEGER,
-    reasoning INTEGER, cost INTEGER);
-CREATE TABLE IF NOT EXISTS settled (pair_id TEXT PRIMARY KEY, flow TEXT NOT NULL, state TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS replayed (attempt INTEGER PRIMARY KEY, origin TEXT NOT NULL, cost INTEGER);
-CREATE TABLE IF NOT EXISTS batch (id INTEGER PRIMARY KEY, host TEXT NOT NULL, model TEXT NOT NULL, tag TEXT NOT NULL,
-    digest TEXT NOT NULL, made REAL NOT NULL, file TEXT, remote TEXT, ended REAL, status TEXT);
-CREATE TABLE IF NOT EXISTS batched (attempt INTEGER PRIMARY KEY, batch INTEGER);
-CREATE INDEX IF NOT EXISTS attempt_key ON attempt (key);
-"""
-PRIMARY = ("meta", "source", "run", "request", "attempt", "reply", "replayed", "batch", "batched")
-"""The tables that hold more than can be derived."""
 
 
 class RawReply(NamedTuple):
@@ -177,17 +158,22 @@ class _Group:
 class JournalView:
     """A journal opened for reading alone, also while a build writes it. Raises LocalError where it can't be opened."""
 
-    def __init__(self, path: Path, note: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, path: Path, note: Callable[[str], None] = lambda _: None, *, shared: bool | None = None) -> None:
         self.path = path
         self._note = note
-        self._db = _connect(path, read_only=True)
+        self._db = connect(path, read_only=True, shared=shared)
 
     def get(self, name: str) -> str | None:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
-    def source_length(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM source").fetchone()[0])
+    def source_length(self, stop: int | None = None) -> int:
+        """How many source rows there are before position `stop`."""
+        return int(self._db.execute("SELECT count(*) FROM source WHERE position < ?", (stop or 2**62,)).fetchone()[0])
+
+    def source_read(self) -> int:
+        """The position up to which the source has been read; a shard holds few of the rows before it."""
+        return int(self.get("source_read") or self.source_length())
 
     def asked_length(self) -> int:
         """The position behind the last source row that anything was asked for."""
@@ -213,14 +199,30 @@ class JournalView:
         self, stop: int | None = None, *, start: int = 0, unless_settled: str | None = None
     ) -> Iterator[ForwardExample]:
         """The source rows from position `start` to `stop`, in order, without those settled under the flow `unless_settled`."""
+        return (example for _, example in self.placed_examples(stop, start=start, unless_settled=unless_settled))
+
+    def placed_examples(
+        self, stop: int | None = None, *, start: int = 0, unless_settled: str | None = None
+    ) -> Iterator[tuple[int, ForwardExample]]:
+        """The same, each with its position."""
         after = start - 1
         query = (
-            "SELECT position, example FROM source WHERE position > ? AND position < ? AND NOT EXISTS"
-            " (SELECT 1 FROM settled WHERE settled.pair_id = source.pair_id AND settled.flow = ?) ORDER BY position LIMIT 64"
+            "SELECT position, checksum, CAST(example AS BLOB) FROM source WHERE position > ? AND position < ? AND NOT EXISTS"
+            " (SELECT 1 FROM settled WHERE settled.pair_id = source.pair_id AND settled.flow = ?) ORDER BY position LIMIT ?"
         )
-        while rows := self._db.execute(query, (after, stop or 2**62, unless_settled)).fetchall():
-            for after, content in rows:  # noqa: B007  # the next page starts after this one's last row
-                yield ForwardExample.model_validate_json(content)
+        rows = [(after, 0, b"")] * PAGE
+        while len(rows) == PAGE:
+            rows = self._db.execute(query, (after, stop or 2**62, unless_settled, PAGE)).fetchall()
+            for after, checksum, content in rows:  # the next page starts after this one's last row
+                yield after, ForwardExample.model_validate_json(unpack(content, checksum) or content)
+
+    def placed_states(self, flow: str, stop: int) -> Iterator[tuple[int, str | None]]:
+        """The position of each source row before `stop`, in order, and its state under `flow` (None: it is owed)."""
+        query = (
+            "SELECT position, state FROM source LEFT JOIN settled ON settled.pair_id = source.pair_id AND flow = ?"
+            " WHERE position < ? ORDER BY position"
+        )
+        return iter(self._db.execute(query, (flow, stop)))
 
     def settled_after(self, mark: int, flow: str, stop: int) -> list[tuple[int, int]]:
         """Some of the rows before position `stop` that settled under `flow` after `mark`: the new mark and the position."""
@@ -246,8 +248,8 @@ class JournalView:
             " WHERE key = ? AND status = 200 ORDER BY attempt.id"
         )
         found = []
-        for number, host, model, checksum, body in self._db.execute(query, (key,)):
-            if zlib.crc32(body) == checksum:
+        for number, host, model, checksum, stored in self._db.execute(query, (key,)):
+            if (body := unpack(stored, checksum)) is not None:
                 found.append(RawReply(number, host, model, body))
             else:
                 self._note(f"{self.path}: the reply to attempt {number} is damaged; its request counts as unanswered")
@@ -257,11 +259,12 @@ class JournalView:
         """Replies that a crash kept out of the ledger."""
         missing = "SELECT attempt FROM reply WHERE status = 200 AND attempt NOT IN (SELECT attempt FROM ledger)"
         query = (
-            "SELECT id, host, model, body, coalesce(stage, '') FROM attempt JOIN reply ON reply.attempt = id"
+            "SELECT checksum, body, host, model, coalesce(stage, '') FROM attempt JOIN reply ON reply.attempt = id"
             " LEFT JOIN request USING (key) WHERE id = ?"
         )
         for (attempt,) in self._db.execute(missing).fetchall():
-            yield RawReply(*self._db.execute(query, (attempt,)).fetchone())
+            checksum, body, host, model, stage = self._db.execute(query, (attempt,)).fetchone()
+            yield RawReply(attempt, host, model, unpack(body, checksum) or body, stage)
 
     def spent(self) -> Spent:
         return Spent(*self._db.execute(f"SELECT {SUMS} FROM ledger").fetchone())  # noqa: S608  # a constant of ours
@@ -321,15 +324,18 @@ class JournalView:
         Not those of a run that the host stopped by refusing everything: they say nothing of the request.
         """
         query = (
-            "SELECT status, body FROM attempt JOIN reply ON reply.attempt = attempt.id LEFT JOIN run ON run.id = attempt.run"
+            "SELECT status, checksum, body FROM attempt JOIN reply ON reply.attempt = attempt.id"
+            " LEFT JOIN run ON run.id = attempt.run"
             " WHERE key = ? AND status BETWEEN 400 AND 499 AND outcome IS NOT 'HostRefused' ORDER BY attempt.id"
         )
-        return [body for status, body in self._db.execute(query, (key,)) if is_bad_request(status)]
+        found = self._db.execute(query, (key,))
+        return [unpack(body, checksum) or body for status, checksum, body in found if is_bad_request(status)]
 
     def states(self, flow: str, limit: int | None = None) -> dict[str, int]:
         """How many of the first `limit` source rows are settled in each state under `flow`."""
         query = "SELECT state, count(*) FROM settled WHERE flow = ? GROUP BY state"
-        if limit is None or limit >= self.source_length():
+        (last,) = self._db.execute("SELECT max(position) FROM source").fetchone()
+        if limit is None or last is None or last < limit:
             return dict(self._db.execute(query, (flow,)))
         query = query.replace("WHERE", "JOIN source USING (pair_id) WHERE position < ? AND")
         return dict(self._db.execute(query, (limit, flow)))
@@ -339,15 +345,19 @@ class JournalView:
         query = "SELECT coalesce(model, 'unnamed'), count(*) FROM ledger GROUP BY 1 ORDER BY 1"
         return dict(self._db.execute(query))
 
-    def telling_attempts(self, stop: int) -> list[int]:
+    def telling_attempts(self, stop: int) -> Iterator[tuple[int, str, int]]:
         """Attempts for the source rows before position `stop` whose replies decide something, in source order: those of
-        status 200, and the refusals of a request for its own sake (`refusals`)."""
+        status 200, and the refusals of a request for its own sake (`refusals`). Of each the row's position, the request's
+        key, and its number."""
         query = (
-            "SELECT attempt.id, status FROM attempt JOIN reply ON reply.attempt = attempt.id JOIN source USING (pair_id)"
-            " LEFT JOIN run ON run.id = attempt.run WHERE position < ? AND (status = 200 OR status BETWEEN 400 AND 499"
-            " AND outcome IS NOT 'HostRefused') ORDER BY position, key, attempt.id"
+            "SELECT position, key, attempt.id, status FROM attempt JOIN reply ON reply.attempt = attempt.id"
+            " JOIN source USING (pair_id) LEFT JOIN run ON run.id = attempt.run WHERE position < ?"
+            " AND (status = 200 OR status BETWEEN 400 AND 499 AND outcome IS NOT 'HostRefused')"
+            " ORDER BY position, key, attempt.id"
         )
-        return [number for number, status in self._db.execute(query, (stop,)) if status == 200 or is_bad_request(status)]
+        for position, key, number, status in self._db.execute(query, (stop,)):
+            if status == 200 or is_bad_request(status):
+                yield position, key, number
 
     def stored_reply(self, attempt: int) -> StoredReply | None:
         """All of an attempt and its reply; None where the reply is damaged."""
@@ -360,7 +370,8 @@ class JournalView:
         )
         checksum, *values = self._db.execute(query, (attempt,)).fetchone()
         stored = StoredReply(*values)
-        return stored if zlib.crc32(stored.body) == checksum else None
+        body = unpack(stored.body, checksum)
+        return None if body is None else stored._replace(body=body)
 
     def replayed_from(self) -> dict[str, int]:
         """How many replies came from which other build."""
@@ -369,17 +380,13 @@ class JournalView:
     def is_replayed(self, attempt: int) -> bool:
         return self._db.execute("SELECT 1 FROM replayed WHERE attempt = ?", (attempt,)).fetchone() is not None
 
-    def asked_here(self, stop: int, most: int) -> tuple[int, list[str]]:
-        """How many of the source rows before position `stop` have asked this build's host, or are still to ask; and the
-        `pair_id` of the first `most`."""
+    def asked_here(self, stop: int) -> Iterator[tuple[int, str]]:
+        """Position and `pair_id` of the source rows before `stop` that have asked this build's host, or are still to ask."""
         query = (
-            "FROM source WHERE position < ? AND (NOT EXISTS (SELECT 1 FROM settled WHERE settled.pair_id = source.pair_id)"
-            " OR EXISTS (SELECT 1 FROM attempt WHERE attempt.pair_id = source.pair_id AND id NOT IN"
-            " (SELECT attempt FROM replayed)))"
+            "SELECT position, pair_id FROM source WHERE position < ? AND (pair_id NOT IN (SELECT pair_id FROM settled)"
+            " OR pair_id IN (SELECT pair_id FROM attempt WHERE id NOT IN (SELECT attempt FROM replayed))) ORDER BY position"
         )
-        (count,) = self._db.execute(f"SELECT count(*) {query}", (stop,)).fetchone()
-        listed = self._db.execute(f"SELECT pair_id {query} ORDER BY position LIMIT ?", (stop, most))
-        return count, [pair_id for (pair_id,) in listed]
+        return iter(self._db.execute(query, (stop,)))
 
     def days(self) -> tuple[str, str] | None:
         """The days (UTC) of the first answer and the last."""
@@ -422,9 +429,11 @@ class Journal(JournalView):
     `sent` and `received` return once their record is durable. Raises LocalError where the disk is full or read-only.
     """
 
-    def __init__(self, path: Path, note: Callable[[str], None] = lambda _: None) -> None:
-        self._writer = _open_sound(path, note)
-        super().__init__(path, note)
+    def __init__(self, path: Path, note: Callable[[str], None] = lambda _: None, *, shared: bool | None = None) -> None:
+        """`shared`: on a file system that other machines see (None: as the list of mounts says)."""
+        self._writer = open_sound(path, note, shared=shared)
+        super().__init__(path, note, shared=shared)
+        self._ballast = path.with_suffix(".ballast")
         self.full = False
         """The disk is full: what is in flight can still be written (into the ballast's space), nothing new may be sent."""
         self._pending = _Group()
@@ -436,26 +445,34 @@ class Journal(JournalView):
         self.run = 0
 
     def set(self, name: str, value: str) -> None:
-        self._now([("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))])
+        self._now([_set(name, value)])
 
-    def add_source(self, start: int, examples: Iterable[ForwardExample]) -> int:
-        """Append source rows from position `start`; return how many came. A row already there is written anew."""
+    def add_source(
+        self, start: int, examples: Iterable[ForwardExample], holds: Callable[[str], bool] = lambda _pair_id: True
+    ) -> int:
+        """Append source rows from position `start`; return how many came. A row already there is written anew.
+
+        Of a share of the source only the rows that it `holds`, by their pair_id, are kept.
+        """
         count = 0
         batch: list[tuple[str, tuple[Any, ...]]] = []
         for count, example in enumerate(examples, 1):  # the count is the result
+            if not holds(example.pair_id):
+                continue
             content = example.model_dump_json(exclude_defaults=True)
             position = start + count - 1
             row = (position, example.pair_id, zlib.crc32(content.encode()), content)
             batch.append(("INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?)", row))
             if len(batch) == 1000:
-                self._now(batch)
+                self._now([*batch, _set("source_read", str(position + 1))])
                 batch = []
-        self._now(batch)
+        self._now([*batch, _set("source_read", str(start + count))])
         return count
 
     def truncate_source(self, length: int) -> None:
         """Forget the source rows from position `length` on; no reply is touched."""
-        self._now([("DELETE FROM source WHERE position >= ?", (length,))])
+        read = min(length, self.source_read())
+        self._now([("DELETE FROM source WHERE position >= ?", (length,)), _set("source_read", str(read))])
 
     def begin_run(self) -> Lost:
         """Open a run and return what the run before it left in flight."""
@@ -477,7 +494,7 @@ class Journal(JournalView):
     ) -> None:
         """Record that `request` is about to be sent, and may cost `most` picodollars; return once that is durable."""
         if self.full:
-            raise _disk_full(self.path)
+            raise disk_full(self.path)
         if batched:
             self._later("INSERT INTO batched VALUES (?, NULL)", attempt)
         self._later("INSERT OR IGNORE INTO request VALUES (?, ?, ?)", request.key, request.stage, request.canonical)
@@ -533,11 +550,11 @@ class Journal(JournalView):
     def _holds(self, stored: StoredReply) -> bool:
         """Whether this very exchange is here already, or the same answer to the same request."""
         query = (
-            "SELECT 1 FROM attempt JOIN reply ON attempt = id WHERE key = ? AND status = ? AND body = ?"
-            " AND (status = 200 OR (sent = ? AND received = ?)) LIMIT 1"  # a row is rejected by a refusal that is repeated
+            "SELECT checksum, body FROM attempt JOIN reply ON attempt = id WHERE key = ? AND status = ? AND checksum = ?"
+            " AND (status = 200 OR (sent = ? AND received = ?))"  # a row is rejected by a refusal that is repeated
         )
-        values = (stored.key, stored.status, stored.body, stored.sent, stored.received)
-        return self._db.execute(query, values).fetchone() is not None
+        values = (stored.key, stored.status, zlib.crc32(stored.body), stored.sent, stored.received)
+        return any(unpack(body, checksum) == stored.body for checksum, body in self._db.execute(query, values))
 
     def _taking(self, attempt: int, origin: str, request: Request, stored: StoredReply) -> list[tuple[str, tuple[Any, ...]]]:
         tokens = (stored.prompt_tokens, stored.cached_tokens, stored.completion_tokens, stored.reasoning_tokens)
@@ -571,7 +588,7 @@ class Journal(JournalView):
         """Keep room on disk for the answers of `slots` requests in flight. Raises LocalError on a full disk."""
         space = os.statvfs(self.path.parent)
         size = min(BALLAST + slots * BALLAST_PER_SLOT, space.f_bavail * space.f_frsize // 4)
-        with (self.path.parent / "ballast").open("wb") as file:
+        with self._ballast.open("wb") as file:
             if size:
                 os.posix_fallocate(file.fileno(), 0, size)
 
@@ -588,7 +605,7 @@ class Journal(JournalView):
 
     def close(self) -> None:
         """Close the file, its WAL folded in."""
-        (self.path.parent / "ballast").unlink(missing_ok=True)
+        self._ballast.unlink(missing_ok=True)
         super().close()
         self._writer.close()
 
@@ -634,7 +651,7 @@ class Journal(JournalView):
                 raise
             self.full = True
             self._writer.execute("PRAGMA wal_autocheckpoint = 0")  # a checkpoint would take the room for another copy
-            (self.path.parent / "ballast").unlink(missing_ok=True)
+            self._ballast.unlink(missing_ok=True)
             self._execute(operations)
             await asyncio.to_thread(self._writer.execute, "COMMIT")
 
@@ -657,147 +674,11 @@ class Journal(JournalView):
             raise local_error(error, self.path) from None
 
 
+def _set(name: str, value: str) -> tuple[str, tuple[Any, ...]]:
+    return "INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value)
+
+
 def copy_journal(path: Path, copy: Path) -> None:
     """A copy of a journal that may be at work."""
-    with closing(_connect(path, read_only=True)) as source, closing(sqlite3.connect(copy)) as target:
+    with closing(connect(path, read_only=True)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
-
-
-def local_error(error: sqlite3.Error, path: Path) -> LocalError:
-    """SQLite's error as a sentence that says what to do."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _no_room(path)):
-        return _disk_full(path)
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return LocalError(f"{path} can't be written: give yourself write permission there, or choose another --output")
-    return LocalError(f"{path}: {error}; check the disk, then go on with r1k-build --resume")
-
-
-def _no_room(path: Path) -> bool:
-    """Whether the disk is as good as full: SQLite calls it an I/O error where it can't extend its shared memory."""
-    try:
-        space = os.statvfs(path.parent)
-    except OSError:
-        return False
-    return space.f_bavail * space.f_frsize < 2**16
-
-
-def _disk_full(path: Path) -> LocalError:
-    return LocalError(f"the disk that holds {path.parent.parent} is full: free some space, then type r1k-build --resume")
-
-
-def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    uri = path.absolute().as_uri() + ("?mode=ro" if read_only else "")
-    if read_only and not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
-        uri += "&immutable=1"  # where nothing can be written nobody builds, and SQLite could not make the file that it shares
-    try:
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
-        if not read_only:
-            db.execute("PRAGMA page_size = 8192")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")  # an answer counts as ours only when it would survive a power cut
-            db.execute("PRAGMA wal_autocheckpoint = 4096")
-            db.execute("PRAGMA cache_size = -16384")
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise
-        raise local_error(error, path) from None
-    return db
-
-
-# -- damage --------------------------------------------------------------------------------------------------------
-
-
-def _open_sound(path: Path, note: Callable[[str], None]) -> sqlite3.Connection:
-    """Open the journal; where pages are damaged, name them and go on with a copy of all that can be read."""
-    salvaged = path.with_name(path.name + ".salvaged")
-    if salvaged.exists():
-        _put_in_place(salvaged, path)  # a salvage that was finished but for its renames
-    existed = path.exists()
-    try:
-        db = _connect(path)
-        finding = db.execute("PRAGMA quick_check(1)").fetchone()[0] if existed else "ok"
-    except sqlite3.DatabaseError as error:
-        finding = str(error)
-    try:
-        if finding != "ok":
-            note(f"{path} is damaged ({' '.join(str(finding).split())})")
-            _salvage(path, salvaged, note)
-            db = _connect(path)
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version not in (0, FORMAT):
-            raise LocalError(f"{path} is of format {version}, written by another version of r1k: use that one, or --overwrite")
-        db.executescript(TABLES)
-        _forget_damaged_source(db, path, note)
-    except sqlite3.Error as error:
-        raise local_error(error, path) from None
-    return db
-
-
-def _forget_damaged_source(db: sqlite3.Connection, path: Path, note: Callable[[str], None]) -> None:
-    """Where a source row is not what was written, have the source read anew."""
-    for position, checksum, content in db.execute("SELECT position, checksum, CAST(example AS BLOB) FROM source"):
-        if zlib.crc32(content) != checksum:
-            note(f"{path}: source row {position + 1} is damaged; the source is read again")
-            db.execute("DELETE FROM meta WHERE name = 'source'")
-            return
-
-
-def _salvage(path: Path, salvaged: Path, note: Callable[[str], None]) -> None:
-    """Copy all that can be read to `salvaged`, whole or not at all, and put that in the damaged file's place."""
-    beside = path.with_name(path.name + ".salvaging")
-    beside.unlink(missing_ok=True)
-    rescued = {}
-    most = path.stat().st_size // 512  # no row of ours, with what belongs to it, is smaller
-    try:
-        with closing(sqlite3.connect(beside, isolation_level=None)) as db:
-            db.executescript("PRAGMA page_size = 8192;" + TABLES)
-            with closing(sqlite3.connect(path, isolation_level=None)) as damaged:
-                for table in PRIMARY:
-                    rescued[table] = _rescue(damaged, db, table, most)
-            # Without its attempt a reply has no request; without all of its rows the source has gaps.
-            db.execute("DELETE FROM reply WHERE attempt NOT IN (SELECT id FROM attempt)")
-            db.execute("DELETE FROM meta WHERE name IN ('source', 'source_ended')")
-    except sqlite3.Error:
-        beside.unlink(missing_ok=True)
-        raise
-    beside.rename(salvaged)
-    aside = _put_in_place(salvaged, path)
-    note(
-        f"{rescued['source']} source rows, {rescued['attempt']} attempts and {rescued['reply']} replies were read back from it;"
-        f" only what is missing is asked again (the damaged file stays as {aside})"
-    )
-
-
-def _put_in_place(salvaged: Path, path: Path) -> Path:
-    """Move the damaged journal aside and the salvaged one in; begun again after a kill, it ends the same."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists() and path.exists():
-        number += 1
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    salvaged.rename(path)
-    return aside
-
-
-def _rescue(damaged: sqlite3.Connection, db: sqlite3.Connection, table: str, most: int) -> int:
-    """Copy every readable row of `table`, by rowid (up to `most` where the last can't be read); return how many."""
-    rescued = 0
-    columns = len(db.execute(f"SELECT * FROM {table} LIMIT 0").description)  # noqa: S608  # a constant of ours
-    try:
-        (last,) = damaged.execute(f"SELECT max(rowid) FROM {table}").fetchone()  # noqa: S608
-    except sqlite3.DatabaseError:
-        last = most
-    insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})"  # noqa: S608
-    db.execute("BEGIN")
-    for rowid in range((last or 0) + 1):
-        try:
-            row = damaged.execute(f"SELECT * FROM {table} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
-        except sqlite3.DatabaseError:
-            continue
-        if row is not None and (table != "reply" or zlib.crc32(row[-1]) == row[-2]):
-            rescued += db.execute(insert, row).rowcount
-    db.execute("COMMIT")
-    return rescued

@@ -21,6 +21,7 @@ from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.errors import Interrupted, LocalError, R1kError
 from r1k_builder.flow import NO_BENCHMARKS, Flow
 from r1k_builder.journal import Journal
+from r1k_builder.journals import Journals
 from r1k_builder.replay import FLOWS, flow_version, outcome, refused, stored
 from r1k_builder.schema import Completion, Example, ForwardExample, Outcome, RejectedRow, Rejection, Request
 from r1k_builder.slots import Slots
@@ -38,10 +39,17 @@ class Pipeline:
     """One run over the rows that are not settled. Its attributes are what a display shows while it goes on."""
 
     def __init__(
-        self, config: BuildConfig, journal: Journal, quota: Quota | None = None, benchmarks: Benchmarks = NO_BENCHMARKS
+        self,
+        config: BuildConfig,
+        journal: Journal,
+        quota: Quota | None = None,
+        benchmarks: Benchmarks = NO_BENCHMARKS,
+        known: Journals | None = None,
     ) -> None:
         self.config = config
         self.journal = journal
+        self._known = known or Journals([journal])
+        """The journal, and others in which its rows may have been answered."""
         self.slots = {model.host: Slots(config.concurrency) for model in config.models}
         """Of each host: one that refuses must not slow the other down."""
         self.account: Account | None = None
@@ -182,7 +190,7 @@ class Pipeline:
             self.quota.take(self._outcome(self._uncounted.popleft()[0]))
 
     def _outcome(self, example: ForwardExample) -> Outcome:
-        return outcome(self.journal, self.config, example, self._benchmarks, self._mathematics.same_answer)
+        return outcome(self._known.of(example.pair_id), self.config, example, self._benchmarks, self._mathematics.same_answer)
 
     async def _run_row(self, example: ForwardExample) -> None:
         """Both directions of one row, side by side; settled when both have ended."""
@@ -213,7 +221,8 @@ class Pipeline:
 
         Rows that ask the same share one request.
         """
-        while (known := stored(self.journal, request)) is None:
+        answers = self._known.of(pair_id)
+        while (known := stored(answers, request)) is None:
             if (asked := self._asking.get(request.key)) is None:
                 break
             await asked.wait()

@@ -56,7 +56,7 @@ class Snapshot(NamedTuple):
 def take_snapshot(pipeline: Pipeline, done_before: int) -> Snapshot:
     """`pipeline` as it stands now; `done_before` rows were settled when it began."""
     states = pipeline.journal.states(pipeline.version, pipeline.config.rows)
-    rows = min(pipeline.journal.source_length(), pipeline.config.rows or 2**62)
+    rows = pipeline.journal.source_length(pipeline.config.rows)
     elapsed = max(time.time() - pipeline.began, 1e-3)
     retrying = [moment for teacher in pipeline.teachers.values() for moment in teacher.retrying.values()]
     account = pipeline.account

@@ -5,11 +5,13 @@ A resume, an export and a dry run all read rows through here, so that a row is a
 
 import hashlib
 import json
+from typing import Protocol
 
 from r1k_builder import cycle, flow
 from r1k_builder.config import BuildConfig
 from r1k_builder.flow import Asking, T
-from r1k_builder.journal import JournalView
+from r1k_builder.journal import JournalView, RawReply
+from r1k_builder.journals import Journals
 from r1k_builder.judge import PROMPT_VERSION
 from r1k_builder.reply import BAD_REQUESTS, TRANSIENT_FINISH_REASONS, UnreadableReply, is_bad_request, quote, read_reply
 from r1k_builder.schema import Completion, Example, ForwardExample, Outcome, RejectedRow, Rejection, Request
@@ -18,7 +20,15 @@ from r1k_builder.verify import Benchmarks, SameAnswer, evidence, same_answer
 FLOWS = (flow.forward, flow.reverse)
 
 
-def stored(journal: JournalView, request: Request) -> Completion | Rejection | None:
+class Answers(Protocol):
+    """What is known of requests: a journal, or several."""
+
+    def replies(self, key: str) -> list[RawReply]: ...
+    def refusals(self, key: str) -> list[bytes]: ...
+    def prompt(self, key: str) -> str | None: ...
+
+
+def stored(journal: Answers, request: Request) -> Completion | Rejection | None:
     """What the journal knows of `request`: the first usable completion, or that the host refuses it, or nothing."""
     refusals = []
     for reply in journal.replies(request.key):
@@ -38,7 +48,7 @@ def refused(said: str) -> Rejection:
     return Rejection(check="refused-by-host", reason=said)
 
 
-def replay(journal: JournalView, steps: Asking[T]) -> tuple[T | Request, int]:
+def replay(journal: Answers, steps: Asking[T]) -> tuple[T | Request, int]:
     """What the journal makes of a flow: its end, or the first request that has no reply; and how many had one."""
     answered = 0
     try:
@@ -53,7 +63,7 @@ def replay(journal: JournalView, steps: Asking[T]) -> tuple[T | Request, int]:
 
 
 def outcome(
-    journal: JournalView,
+    journal: Answers,
     config: BuildConfig,
     example: ForwardExample,
     benchmarks: Benchmarks,
@@ -74,7 +84,7 @@ def outcome(
 
 
 def _checked(
-    journal: JournalView,
+    journal: Answers,
     example: ForwardExample,
     end: Example | RejectedRow | Request,
     benchmarks: Benchmarks,
@@ -106,7 +116,7 @@ def flow_version(config: BuildConfig) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def end_of(journal: JournalView, config: BuildConfig) -> int:
+def end_of(journal: JournalView | Journals, config: BuildConfig) -> int:
     """The position before which a build's source rows lie. Towards `--accepted`, for which more are read than may be needed,
     that is behind the last row that anything was asked for."""
     limit = config.rows or 2**62

@@ -11,11 +11,11 @@ HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "deepspeed"}
 STAGES = {"source", "invert", "solve", "cycle", "judge", "verify", "pair", "export"}
 
 LAYERS = [
-    {"errors", "schema"},
-    {"config"},
-    {"reply", "final_answer", "slots", "embedded", "tells", "columns", "lengths", "sketch", "leaks", "reviews"},
+    {"errors", "schema", "mounts", "packing"},
+    {"config", "shards", "database"},
+    {"reply", "salvage", "final_answer", "slots", "embedded", "tells", "columns", "lengths", "sketch", "leaks", "reviews"},
     {"journal", "figures", "agreement"},
-    {"folder", "teacher", "source", "invert", "solve", "cycle", "judge", "verify", "pair", "card"},
+    {"journals", "compact", "folder", "teacher", "source", "invert", "solve", "cycle", "judge", "verify", "pair", "card"},
     {"files"},
     {"control"},
     {"export", "overlap", "flow", "account", "completions"},

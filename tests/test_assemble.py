@@ -68,7 +68,7 @@ def stages(folder: Path) -> list[Path]:
 
 @pytest.fixture
 def assembly(folder: Path) -> Iterator[Assembly]:
-    with staging(folder, CONFIG) as writer, Assembly(writer, place(folder), CONFIG) as running:
+    with staging(folder, CONFIG) as writer, Assembly(writer, [place(folder)], CONFIG) as running:
         yield running
 
 
@@ -92,7 +92,7 @@ def made_at_once(folder: Path) -> dict[str, bytes]:
     """The dataset of a copy, as staging removes what else is staged."""
     copy = folder.with_name("copy")
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("export-*"))
-    with assembled(copy, place(copy), CONFIG) as made:
+    with assembled(copy, [place(copy)], CONFIG) as made:
         return files(made)
 
 
@@ -112,7 +112,7 @@ def test_gaps_in_the_source_hold_up_nothing_and_lose_no_row(folder: Path) -> Non
         db.commit()
     left = [number for number in range(ROWS) if number not in gaps]
     settle(folder, left)
-    with staging(folder, CONFIG) as writer, Assembly(writer, place(folder), CONFIG) as assembly:
+    with staging(folder, CONFIG) as writer, Assembly(writer, [place(folder)], CONFIG) as assembly:
         assert sum(iter(assembly.step, False)) == 3
         assert assembly.finish().manifest["rows"]["read"] == len(left)
 
@@ -120,7 +120,7 @@ def test_gaps_in_the_source_hold_up_nothing_and_lose_no_row(folder: Path) -> Non
 def test_a_limit_ends_the_last_batch(folder: Path) -> None:
     config = CONFIG.model_copy(update={"limit": BATCH_ROWS + 5})
     settle(folder, list(range(config.rows or 0)), config)
-    with staging(folder, config) as writer, Assembly(writer, place(folder), config) as assembly:
+    with staging(folder, config) as writer, Assembly(writer, [place(folder)], config) as assembly:
         assert sum(iter(assembly.step, False)) == 2
         assert assembly.finish().manifest["rows"]["read"] == config.rows
 
@@ -137,7 +137,7 @@ def test_a_follower_makes_what_this_process_makes(folder: Path) -> None:
         found = files(made)
         assert made.stage.exists()
     assert not made.stage.exists()
-    with assembled(folder, place(folder), CONFIG) as here:
+    with assembled(folder, [place(folder)], CONFIG) as here:
         assert found == files(here)
         assert made.manifest == here.manifest
         assert made.damaged == here.damaged == [row(number).pair_id for number in range(ROWS - 5)]

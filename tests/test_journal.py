@@ -201,13 +201,13 @@ async def test_a_full_disk_keeps_what_is_in_flight_and_sends_nothing_new(path: P
     journal = Journal(path)
     journal.begin_run()
     journal.lay_ballast(4)
-    assert (path.parent / "ballast").stat().st_size == 512 * 1024 + 4 * 256 * 1024
+    assert path.with_suffix(".ballast").stat().st_size == 512 * 1024 + 4 * 256 * 1024
     attempt = journal.next_attempt()
     await journal.sent(attempt, ask(1), "pair", "host", "model", None)
     limit_pages(journal, 1)
     with pytest.raises(LocalError, match=r"full.*--resume"):
         await journal.received(attempt, 200, b"x" * 100_000)
-    assert not (path.parent / "ballast").exists(), "its room was given to the answer"
+    assert not path.with_suffix(".ballast").exists(), "its room was given to the answer"
     with pytest.raises(LocalError, match="full"):
         await journal.sent(journal.next_attempt(), ask(2), "pair", "host", "model", None)
     limit_pages(journal, 2**30)

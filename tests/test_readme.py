@@ -49,7 +49,7 @@ def check(words: list[str]) -> None:
         import_module(f"r1k_train.{rest[2]}").make_parser().parse_args(rest[3:])
     elif command == "python":
         assert rest[:2] == ["-m", "r1k_builder.embedded"]
-    elif command == "r1k-build" and rest and rest[0] in {"status", "export", "verify"}:
+    elif command == "r1k-build" and rest and rest[0] in {"status", "export", "verify", "compact"}:
         cli.folder_argument(rest[0], "", rest[1:])
     elif command == "r1k-build" and rest and rest[0] == "review":
         cli.review_parser().parse_all(rest[1:])
