@@ -98,7 +98,7 @@ def write_dataset(outcomes: Iterable[Outcome], folder: Path, config: BuildConfig
     """Makes `folder` hold the dataset of `outcomes`, which come in source order; returns `DatasetWriter.finish`'s manifest."""
     with staging(folder, config) as writer:
         for batch in batched(outcomes, BATCH_ROWS):
-            writer.put(writer.prepare(batch))
+            writer.put(prepare(batch, writer.ruler))
         made = writer.finish()
         publish(writer.stage, folder, made, config, facts)
     return made
@@ -127,7 +127,7 @@ def publish(
 
 
 class DatasetWriter:
-    """Writes every configuration under `stage`: `prepare` batches in any order and thread, `put` them in source order.
+    """Writes every configuration under `stage`: `prepare` batches in any order and process, `put` them in source order.
 
     The same batches and reviews give the same bytes.
     """
@@ -138,7 +138,7 @@ class DatasetWriter:
         self._reviewed: dict[str, ReviewedRow] = {}
         """The reverse rows that someone has reviewed, by pair_id."""
         self._control = config.control
-        self._ruler = load_ruler(config.tokenizer)
+        self.ruler = load_ruler(config.tokenizer)
         self._tally = _Tally()
         self._sketch = Sketch()
         self._index = PairIndex()
@@ -157,33 +157,13 @@ class DatasetWriter:
         for part in (self._files, self._kept.shelf, self._in_control, self._duplicates):
             part.close()
 
-    def prepare(self, outcomes: Sequence[Outcome]) -> "Batch":
-        """Successive source rows as tables. Nothing is written, nothing of the writer is changed."""
-        sides = [side for outcome in outcomes for side in (outcome.forward, outcome.reverse)]
-        examples = [side for side in sides if isinstance(side, Example)]
-        accepted = {outcome.source.pair_id for outcome in outcomes if outcome.state == "accepted"}
-        rows, responses = _measured(examples, self._ruler)
-        paired = [example.pair_id in accepted for example in examples]
-        pairs = _pair_entries(list(compress(examples, paired)), list(compress(responses, paired)), self._ruler)
-        return Batch(
-            rows=rows,
-            gemini=_measured([outcome.gemini for outcome in outcomes if outcome.gemini is not None], self._ruler)[0],
-            rejected=table_of(REJECTED, [side for side in sides if isinstance(side, RejectedRow)]),
-            attempts=table_of(REJECTED, [attempt for outcome in outcomes for attempt in outcome.replaced]),
-            reverse=[example.direction == "reverse" for example in examples],
-            paired=paired,
-            pairs=pairs,
-            found_by=[keys(example.question) for example in examples],
-            tally=_Tally.of(outcomes),
-        )
-
     def put(self, batch: "Batch") -> None:
         """Write the rows that need no other batch, and remember what the others need of this one."""
         rows = self._judged(self._compared(batch))
         reverse = where(rows, batch.reverse)
         self._tally.add(batch.tally)
         self._tally.count_checks(reverse["verdict"])
-        self._sketch.add(batch.rows, batch.paired, tokens=self._ruler.tokenizer is not None)
+        self._sketch.add(batch.rows, batch.paired, tokens=self.ruler.tokenizer is not None)
         self._overlap.add(rows)
         write = self._files.write
         write("reverse", reverse)
@@ -259,14 +239,14 @@ class DatasetWriter:
         notes = _pair_notes(len(index), len(joined), control.other_domain, control.without)
         return {
             **self._tally.counts(),
-            **self._sketch.counts(self._ruler.unit),
+            **self._sketch.counts(self.ruler.unit),
             "configs": self._files.finish(),
-            "tokenizer": self._ruler.tokenizer,
-            "length_unit": self._ruler.unit,
+            "tokenizer": self.ruler.tokenizer,
+            "length_unit": self.ruler.unit,
             "control": self._control,
             "tells": tells.result(),
             "overlap": self._overlap.report(self._duplicates.groups),
-            "notes": [*self._ruler.notes, *notes],
+            "notes": [*self.ruler.notes, *notes],
             "reviews": review_report(self._reviews, self._reviewed) if self._reviews.by_reviewer else None,
         }
 
@@ -320,6 +300,26 @@ class Batch:
         tallied = _Tally(**{name: Counter(counted) for name, counted in tally.items()})
         entries = [PairEntry(*entry) for entry in pairs]
         return cls(rows, gemini, rejected, attempts, reverse, paired, entries, found_by, tallied)
+
+
+def prepare(outcomes: Sequence[Outcome], ruler: Ruler) -> Batch:
+    """Successive source rows as tables."""
+    sides = [side for outcome in outcomes for side in (outcome.forward, outcome.reverse)]
+    examples = [side for side in sides if isinstance(side, Example)]
+    accepted = {outcome.source.pair_id for outcome in outcomes if outcome.state == "accepted"}
+    rows, responses = _measured(examples, ruler)
+    paired = [example.pair_id in accepted for example in examples]
+    return Batch(
+        rows=rows,
+        gemini=_measured([outcome.gemini for outcome in outcomes if outcome.gemini is not None], ruler)[0],
+        rejected=table_of(REJECTED, [side for side in sides if isinstance(side, RejectedRow)]),
+        attempts=table_of(REJECTED, [attempt for outcome in outcomes for attempt in outcome.replaced]),
+        reverse=[example.direction == "reverse" for example in examples],
+        paired=paired,
+        pairs=_pair_entries(list(compress(examples, paired)), list(compress(responses, paired)), ruler),
+        found_by=[keys(example.question) for example in examples],
+        tally=_Tally.of(outcomes),
+    )
 
 
 def _measured(examples: list[Example], ruler: Ruler) -> tuple[pa.Table, list[int]]:

@@ -24,6 +24,8 @@ class Ruler:
     """`name` and the `sha256` of its tokenizer.json."""
     notes: tuple[str, ...] = ()
     """Why lengths are characters, where they are."""
+    path: Path | None = None
+    """Where tokenizer.json stands."""
     _encoder: Any = None
 
     @property
@@ -68,7 +70,7 @@ def load_ruler(name: str) -> Ruler:
         raise UsageError(f"{path} can't be read as a tokenizer ({error}): name another with --tokenizer, or none") from error
     encoder.no_truncation()
     encoder.no_padding()
-    return Ruler({"name": name, "sha256": hashlib.sha256(content).hexdigest()}, (), encoder)
+    return Ruler({"name": name, "sha256": hashlib.sha256(content).hexdigest()}, (), path, encoder)
 
 
 def _without_tokens(reason: str) -> Ruler:

@@ -28,7 +28,7 @@ from r1k_builder.card import merge_card
 from r1k_builder.columns import SCHEMAS
 from r1k_builder.config import BuildConfig
 from r1k_builder.errors import LocalError, UsageError
-from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, write_dataset
+from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, prepare, write_dataset
 from r1k_builder.files import CARD, Shelf, place_card, place_files, sweep
 from r1k_builder.lengths import load_ruler
 from r1k_builder.schema import (
@@ -373,7 +373,7 @@ def test_batches_prepared_in_any_order_and_packed_give_the_same_files(config: Bu
     rows = [*mixture(), *(accepted(number) for number in range(200, 400))]
     batches = [rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS)]
     with DatasetWriter(tmp_path, config) as writer:
-        packed = {number: writer.prepare(batches[number]).pack() for number in reversed(range(len(batches)))}
+        packed = {number: prepare(batches[number], writer.ruler).pack() for number in reversed(range(len(batches)))}
         for number in range(len(batches)):
             writer.put(Batch.unpack(packed[number]))
         assert writer.finish() == write(rows, tmp_path / "r1k", config)

@@ -1,0 +1,77 @@
+"""Batches prepared by processes are those that are prepared here, and a process that fails says so."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from r1k_builder.config import BuildConfig, TeacherConfig
+from r1k_builder.errors import LocalError
+from r1k_builder.export import BATCH_ROWS
+from r1k_builder.journal import Journal
+from r1k_builder.lengths import load_ruler
+from r1k_builder.prepare import BATCHES_EACH, Preparation, Preparers, preparing
+from r1k_builder.schema import ForwardExample
+
+CONFIG = BuildConfig(source="rows.jsonl", teacher=TeacherConfig(base_url="http://127.0.0.1:9/v1", model="m"), tokenizer="none")
+RULER = load_ruler("none")
+BATCHES = 3
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """One that holds source rows with a response of their own, and no answers."""
+    texts = {"reasoning": "Let me add.", "answer": r"It is \boxed{2}.", "teacher": "t"}
+    rows = (ForwardExample(question=f"What is {n} + 2 - {n}?", solution="2", **texts) for n in range(BATCHES * BATCH_ROWS))
+    path = tmp_path / "journal.sqlite"
+    with closing(Journal(path)) as filled:
+        filled.add_source(0, rows)
+    return path
+
+
+@pytest.fixture
+def preparers(journal: Path) -> Iterator[Preparers]:
+    with closing(Preparers(2, [journal], CONFIG, RULER)) as running:
+        yield running
+
+
+def test_processes_prepare_what_this_one_does(journal: Path, preparers: Preparers) -> None:
+    with closing(Preparation([journal], CONFIG, RULER)) as here:
+        futures = [preparers.submit(number) for number in range(BATCHES)]
+        for number, future in enumerate(futures):
+            batch, damaged = future.result()
+            expected = here.prepared(number)
+            assert batch.pack() == expected.batch.pack()
+            assert batch.rows.num_rows == BATCH_ROWS
+            assert damaged == expected.damaged
+
+
+def test_a_killed_process_is_told_of_and_keeps_nobody_waiting(preparers: Preparers) -> None:
+    for child in preparers._children:
+        child.process.kill()
+    for future in [preparers.submit(number) for number in range(BATCHES)]:
+        with pytest.raises(LocalError, match=r"killed by signal 9.*--resume"):
+            future.result()
+
+
+def test_a_bug_in_a_process_is_seen(journal: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with closing(sqlite3.connect(journal)) as db:
+        db.execute("UPDATE source SET example = '[]'")
+        db.commit()
+    with closing(Preparers(1, [journal], CONFIG, RULER)) as preparers, pytest.raises(RuntimeError, match="status 1"):
+        preparers.submit(0).result()
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_processes_that_are_not_wanted_any_more_end(journal: Path) -> None:
+    preparers = Preparers(2, [journal], CONFIG, RULER)
+    preparers.submit(0)
+    preparers.close()
+    assert all(child.process.returncode is not None for child in preparers._children)
+
+
+def test_few_batches_are_prepared_here(journal: Path) -> None:
+    with closing(preparing(2 * BATCHES_EACH - 1, [journal], CONFIG, RULER, None)) as found:
+        assert isinstance(found, Preparation)
