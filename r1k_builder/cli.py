@@ -68,7 +68,7 @@ examples:
   r1k-build --resume --samples 4 --judge gemini                  more evidence for the rows there are; asks what is new
   r1k-build --accepted 1000 --until-verified 5 --max-cost 100    exactly 1,000 verified rows, inverted afresh up to 5 times
   r1k-build --teacher novita --batch                             in batches, where a host sells them for less: within days
-  r1k-build --resume --shard 3/16 --source qa.jsonl ...          one of 16 shares of the source, on any machine; then export
+  r1k-build --resume --shard 3/16 --source qa.jsonl              one of 16 shares of the source, on any machine; then export
   r1k-build status r1k                                           rows, tokens and cost, while it runs or after
   r1k-build export r1k                                           write the folder again from the journal; asks nothing
   r1k-build verify r1k                                           check every row again and say what has changed; asks nothing
@@ -629,7 +629,7 @@ def run_verify(words: Sequence[str]) -> int:
             before = None
         report = _write_again(folder, options)
         now = recheck.verdicts_of(folder.path, report.manifest["configs"])
-    _say(recheck.report(report.manifest, before, now or {}))
+    _say(recheck.report(report.manifest, before, now or recheck.Verdicts()))
     if report.rows["failed"]:
         _say(f"{report.rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}{_any_shard(folder)}")
     return report.exit_code
