@@ -75,7 +75,7 @@ class Measured(NamedTuple):
 
 def config_of(pairs: int) -> BuildConfig:
     teacher = TeacherConfig(preset="embedded")
-    return BuildConfig(source="embedded", teacher=teacher, tokenizer="none", benchmarks="none", limit=pairs)
+    return BuildConfig(source="embedded", teacher=teacher, tokenizer="none", benchmarks=None, limit=pairs)
 
 
 def make(folder: Path, pairs: int, shards: int) -> None:
@@ -110,8 +110,8 @@ def export(folder: Path, pairs: int) -> Measured:
     )
     print(
         f"{2 * pairs:,} rows: exported in {seconds:.0f} s, {2 * pairs / seconds:,.0f} rows/s, {ended.cpu():.0f} s of CPU,"
-        f" peak {found.peak / 1e6:.0f} MB; journals {before / 1e6:,.0f} MB, compacted {found.compacted / 1e6:,.0f} MB; {found.files}"
-        f" files of {found.folder / 1e6:,.0f} MB",
+        f" peak {found.peak / 1e6:.0f} MB; journals {before / 1e6:,.0f} MB, compacted {found.compacted / 1e6:,.0f} MB;"
+        f" {found.files} files of {found.folder / 1e6:,.0f} MB",
         flush=True,
     )
     return found
@@ -123,8 +123,8 @@ def build(folder: Path, pairs: int, base_url: str) -> None:
     with source.open("w") as file:
         for number in range(pairs):
             row = {
-                "question": f"A tank holds {number + 3} litres and takes up {number % 17 + 2} litres a minute more. When does it"
-                f" hold {3 * number + 40} litres?",
+                "question": f"A tank holds {number + 3} litres and takes up {number % 17 + 2} litres a minute more."
+                f" When does it hold {3 * number + 40} litres?",
                 "solution": f"{(2 * number + 37) / (number % 17 + 2):.3f}",
                 "deepseek_thinking_trajectory": f"From {number + 3} to {3 * number + 40} it is {2 * number + 37} litres.",
                 "deepseek_attempt": f"\\boxed{{{(2 * number + 37) / (number % 17 + 2):.3f}}}",
