@@ -386,10 +386,9 @@ class Count(NamedTuple):
 
 
 def _count(journals: Journals, config: BuildConfig) -> Count:
-    """The rows that journals hold; with those of shards that are not there, where there are others."""
-    stop = end_of(journals, config)
+    """The rows that journals hold."""
     states = journals.states(flow_version(config), config.rows)
-    rows = journals.source_length(stop) + (journals.lacking(stop)[0] if len(journals.views) > 1 else 0)
+    rows = journals.source_length(end_of(journals, config))
     return Count(rows, states.get("accepted", 0), states.get("rejected", 0))
 
 
@@ -575,6 +574,7 @@ def status(folder: BuildFolder, config: BuildConfig, view: Journals) -> str:
     standings = {one.path: _standing(folder, one) for one in view.views}
     running = [standing for standing in standings.values() if standing.running]
     spent, counted = view.spent(), _count(view, config)
+    counted = counted._replace(rows=counted.rows + view.lacking(end_of(view, config))[0])
     if view.splits:
         lines = [f"{folder.path}: {len(running)} of {len(view.views)} journals at work"]
         lines += _shard_lines(config, view, standings)

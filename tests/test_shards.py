@@ -82,6 +82,11 @@ def answered(build: Build, shard: str) -> int:
         return view.responses().get("ok", 0)
 
 
+def answered_elsewhere(build: Build, shard: str) -> int:
+    with closing(JournalView(build.folder / ".build" / f"journal-{shard}.sqlite")) as view:
+        return sum(view.replayed_from().values())
+
+
 # -- shares --------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +212,17 @@ def test_journals_of_two_machines_come_together_by_copying(build: Build, at_once
             shutil.copy(path, build.folder / ".build")
     assert export(build).status == 0
     assert parquet(build.folder) == at_once.files
+
+
+def test_a_shard_takes_of_anothers_replies_those_of_its_rows(host: FakeHost, questions: Questions, tmp_path: Path) -> None:
+    whole = Build(host, questions(8), tmp_path / "whole")
+    assert whole.here("--with-completions").status == 0
+    host.log.clear()
+    again = Build(host, whole.source, tmp_path / "again")
+    for number in (1, 2):
+        assert again.here("--shard", f"{number}/2", "--replay", str(whole.folder)).status == 0
+    assert host.log == []
+    assert sum(answered_elsewhere(again, f"{number}-of-2") for number in (1, 2)) == 16
 
 
 # -- refused -------------------------------------------------------------------------------------------------------
