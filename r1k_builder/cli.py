@@ -127,7 +127,7 @@ def _name_output(message: str, words: Sequence[str]) -> str:
         given = [word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}=")]
         given += [following for word, following in pairwise(words) if word == option]
         named += f" {option} {shlex.quote(given[-1])}" if given else ""
-    return re.sub(r"r1k-build --resume(?! --output| --shard| --accept)", lambda found: found[0] + named, message)
+    return re.sub(r"r1k-build --resume(?! --output| --shard)", lambda found: found[0] + named, message)
 
 
 # -- options -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from r1k_builder.database import lies_shared
-from r1k_builder.errors import UsageError
+from r1k_builder.errors import LocalError, UsageError
 from r1k_builder.journal import Journal, JournalView
 from r1k_builder.mounts import file_system, is_shared
 from r1k_builder.schema import ForwardExample
@@ -247,7 +247,7 @@ def test_a_journal_of_other_settings_is_refused_by_its_name(build: Build, at_onc
     assert ended.status == 2
     assert "journal-2-of-2.sqlite" in ended.err
     assert "temperature: 1.0 -> 0.6" in ended.err
-    assert "--accept-drift --shard 2/2" in ended.err
+    assert "--shard 2/2 --accept-drift" in ended.err
     assert build.resume_here("--accept-drift", "--shard", "2/2").status == 0
     assert export(build).status == 0
     assert parquet(build.folder) == at_once.files
@@ -352,6 +352,10 @@ def test_a_journal_on_a_network_file_system_has_no_wal_and_takes_writes_beside_a
         assert view.get("name") == "value"
         assert not list(tmp_path.glob("*-wal"))
     Journal(path).close()
+    with closing(JournalView(path)) as view:
+        assert view.source_length() == 200
+        with pytest.raises(LocalError, match="on a network file system and has a WAL"):
+            Journal(path, shared=True)
     with closing(Journal(path, shared=True)) as journal:
         assert journal.source_length() == 200
         assert path.read_bytes()[18:20] == b"\x01\x01", "the file format says that it has no WAL"
