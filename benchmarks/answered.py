@@ -7,8 +7,7 @@ import asyncio
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-
-from host import Host
+from typing import Protocol
 
 from r1k_builder import flow
 from r1k_builder.build import open_build
@@ -18,19 +17,26 @@ from r1k_builder.journal import Journal
 from r1k_builder.replay import flow_version
 from r1k_builder.reply import read_reply
 from r1k_builder.schema import Example, ForwardExample
+from r1k_builder.shards import Shard
 
 AT_ONCE = 256
 """Rows in flight, which share the journal's commits."""
 
 
-def write_answered(output: Path, config: BuildConfig, host: Host, owed: int) -> int:
-    """Make `output` the folder of a build of `config` with every answer of `host` but for the last `owed` rows.
+class Answering(Protocol):
+    """What makes up answers: the simulated host, or the embedded solver."""
+
+    def reply(self, prompt: str) -> bytes: ...
+
+
+def write_answered(output: Path, config: BuildConfig, host: Answering, owed: int = 0, shard: Shard | None = None) -> int:
+    """Make `output` the folder of a build of `config`, or of a shard, with every answer of `host` but for the last `owed` rows.
 
     Returns the number of answers.
     """
-    folder = BuildFolder(output)
+    folder = BuildFolder(output, shard)
     folder.create()
-    with folder.lock():
+    with folder.building():
         journal, *_ = open_build(folder, config, accept_drift=False, note=print)
         rows = islice(journal.examples(), journal.source_length() - owed)
         asyncio.run(_answer_rows(journal, config, host, rows))
@@ -40,7 +46,7 @@ def write_answered(output: Path, config: BuildConfig, host: Host, owed: int) -> 
     return answers
 
 
-async def _answer_rows(journal: Journal, config: BuildConfig, host: Host, rows: Iterator[ForwardExample]) -> None:
+async def _answer_rows(journal: Journal, config: BuildConfig, host: Answering, rows: Iterator[ForwardExample]) -> None:
     async def work() -> None:
         for example in rows:
             await _answer_row(journal, config, host, example)
@@ -51,7 +57,7 @@ async def _answer_rows(journal: Journal, config: BuildConfig, host: Host, rows: 
     await journal.flush()
 
 
-async def _answer_row(journal: Journal, config: BuildConfig, host: Host, example: ForwardExample) -> None:
+async def _answer_row(journal: Journal, config: BuildConfig, host: Answering, example: ForwardExample) -> None:
     teacher, steps = config.teacher, flow.reverse(example, config)
     try:
         request = next(steps)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from r1k_builder.config import BENCHMARKS, EMBEDDED, BuildConfig
 from r1k_builder.errors import SourceError, UsageError
@@ -71,7 +72,7 @@ def bring(config: BuildConfig, state: Path, note: Callable[[str], None]) -> None
             continue
         with local_errors(path.parent):
             path.parent.mkdir(exist_ok=True)
-            beside = path.with_suffix(".new")
+            beside = path.with_name(f"{path.stem}-{uuid4().hex}.new")  # a shard beside this one may write it, too
             beside.write_text(json.dumps({"name": name, "where": where, "fingerprint": fingerprint, "questions": questions}))
             beside.replace(path)
     for reason, names in unreached.items():

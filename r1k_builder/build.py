@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -530,7 +531,7 @@ def write(folder: BuildFolder, journals: Journals, config: BuildConfig, follower
 
     Raises UsageError where a journal was asked with other settings than the folder's."""
     settings = saved_settings(folder)
-    _refuse_foreign(journals, settings)
+    _refuse_foreign(folder, journals, settings)
     if follower is not None:
         follower.hurry()
     compared = benchmarks.described(config, folder.state)
@@ -555,16 +556,16 @@ def write(folder: BuildFolder, journals: Journals, config: BuildConfig, follower
     return Report(rows, manifest, short)
 
 
-def _refuse_foreign(journals: Journals, settings: Settings) -> None:
+def _refuse_foreign(folder: BuildFolder, journals: Journals, settings: Settings) -> None:
     """Raise UsageError for a journal that was asked with other settings: rows would be mixed."""
     for view in journals.views:
         changes = changed(json.loads(view.get("identity") or "{}"), settings.identity)
         if changes and len(journals.views) > 1:
             shard = Shard.of_journal(view.path.name)
-            resume = f"r1k-build --resume --accept-drift{'' if shard is None else f' --shard {shard}'}"
+            named = f"--output {shlex.quote(str(folder.path))}{'' if shard is None else f' --shard {shard}'}"
             raise UsageError(
-                f"{view.path} was asked with other settings than the folder's build ({'; '.join(changes)}): type {resume}"
-                " to ask anew what that touches, or move the file away"
+                f"{view.path} was asked with other settings than the folder's build ({'; '.join(changes)}): type"
+                f" r1k-build --resume {named} --accept-drift to ask anew what that touches, or move the file away"
             )
 
 

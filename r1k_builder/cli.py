@@ -68,7 +68,7 @@ examples:
   r1k-build --resume --samples 4 --judge gemini                  more evidence for the rows there are; asks what is new
   r1k-build --accepted 1000 --until-verified 5 --max-cost 100    exactly 1,000 verified rows, inverted afresh up to 5 times
   r1k-build --teacher novita --batch                             in batches, where a host sells them for less: within days
-  r1k-build --resume --shard 3/16 --source qa.jsonl ...          one of 16 shares of the source, on any machine; then export
+  r1k-build --resume --shard 3/16 --source qa.jsonl              one of 16 shares of the source, on any machine; then export
   r1k-build status r1k                                           rows, tokens and cost, while it runs or after
   r1k-build export r1k                                           write the folder again from the journal; asks nothing
   r1k-build verify r1k                                           check every row again and say what has changed; asks nothing
@@ -127,7 +127,7 @@ def _name_output(message: str, words: Sequence[str]) -> str:
         given = [word.removeprefix(f"{option}=") for word in words if word.startswith(f"{option}=")]
         given += [following for word, following in pairwise(words) if word == option]
         named += f" {option} {shlex.quote(given[-1])}" if given else ""
-    return re.sub(r"r1k-build --resume(?! --output| --shard| --accept)", lambda found: found[0] + named, message)
+    return re.sub(r"r1k-build --resume(?! --output| --shard)", lambda found: found[0] + named, message)
 
 
 # -- options -------------------------------------------------------------------------------------------------------
@@ -386,10 +386,9 @@ class Count(NamedTuple):
 
 
 def _count(journals: Journals, config: BuildConfig) -> Count:
-    """The rows that journals hold; with those of shards that are not there, where there are others."""
-    stop = end_of(journals, config)
+    """The rows that journals hold."""
     states = journals.states(flow_version(config), config.rows)
-    rows = journals.source_length(stop) + (journals.lacking(stop)[0] if len(journals.views) > 1 else 0)
+    rows = journals.source_length(end_of(journals, config))
     return Count(rows, states.get("accepted", 0), states.get("rejected", 0))
 
 
@@ -575,6 +574,7 @@ def status(folder: BuildFolder, config: BuildConfig, view: Journals) -> str:
     standings = {one.path: _standing(folder, one) for one in view.views}
     running = [standing for standing in standings.values() if standing.running]
     spent, counted = view.spent(), _count(view, config)
+    counted = counted._replace(rows=counted.rows + view.lacking(end_of(view, config))[0])
     if view.splits:
         lines = [f"{folder.path}: {len(running)} of {len(view.views)} journals at work"]
         lines += _shard_lines(config, view, standings)
@@ -629,7 +629,7 @@ def run_verify(words: Sequence[str]) -> int:
             before = None
         report = _write_again(folder, options)
         now = recheck.verdicts_of(folder.path, report.manifest["configs"])
-    _say(recheck.report(report.manifest, before, now or {}))
+    _say(recheck.report(report.manifest, before, now or recheck.Verdicts()))
     if report.rows["failed"]:
         _say(f"{report.rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}{_any_shard(folder)}")
     return report.exit_code

@@ -66,7 +66,11 @@ def connect(path: Path, *, read_only: bool = False, shared: bool | None = None) 
         )
         if not read_only:
             db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-            _choose_mode(db, path, "truncate" if shared else "wal")
+            try:
+                _choose_mode(db, path, "truncate" if shared else "wal")
+            except LocalError:
+                db.close()
+                raise
             db.execute("PRAGMA synchronous = FULL")  # an answer counts as ours only when it would survive a power cut
             db.execute("PRAGMA wal_autocheckpoint = 4096")
             db.execute("PRAGMA cache_size = -16384")
@@ -79,7 +83,14 @@ def connect(path: Path, *, read_only: bool = False, shared: bool | None = None) 
 
 def _choose_mode(db: sqlite3.Connection, path: Path, mode: str) -> None:
     """Raises LocalError where the file keeps another mode: a WAL can be left only while nobody else has it open."""
-    (chosen,) = db.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+    try:
+        (chosen,) = db.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        chosen = None
+    if chosen != mode and mode == "wal":
+        raise LocalError(f"{path} is being read: wait for what reads it, then type r1k-build --resume")
     if chosen != mode:
         raise LocalError(
             f"{path} lies on a network file system and has a WAL, which works on one machine alone: end what has it open"

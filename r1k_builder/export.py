@@ -2,8 +2,9 @@
 
 A `DatasetWriter` stages the whole folder beside the old one: batches of rows are prepared in any order and put in source
 order, so that most of the work can be done while a build still waits for its teacher. `publish` then puts the folder in
-place so that a reader finds the old dataset or the new one. Memory is that of a few batches plus some 200 bytes a pair,
-whatever the number of rows. The same outcomes and reviews give the same Parquet bytes.
+place so that a reader finds the old dataset or the new one. Memory is that of a few batches, whatever the number of rows; with
+`--control independent`, which joins pairs when all are known, some 100 bytes a pair come on top. The same outcomes and reviews
+give the same Parquet bytes.
 """
 
 import json
@@ -141,7 +142,9 @@ class DatasetWriter:
         self.ruler = load_ruler(config.tokenizer)
         self._tally = _Tally()
         self._sketch = Sketch()
+        self._pairs = 0
         self._index = PairIndex()
+        """Of the pairs that a choice may fall on; with a control, whose pairs are joined at the end, of all."""
         self._files = ConfigFiles(stage)
         self._shortlist = Shortlist()
         self._kept = Rows(stage)
@@ -175,11 +178,12 @@ class DatasetWriter:
         if self._control == "none":
             couples = [Couple(pair.pair_id, pair.pair_id, pair.domain, *pair[-2:]) for pair in batch.pairs]
             self._write_couples(couples, mixed)
+        self._pairs += len(batch.pairs)
         for place, entry in enumerate(batch.pairs):
-            self._index.append(**entry._asdict())
-            listed = self._shortlist.admits(entry.pair_id, entry.forward_row)
             couple = mixed.slice(2 * place, 2)
-            self._kept.append(couple if listed or self._control != "none" else None)
+            if self._shortlist.admits(entry.pair_id, entry.forward_row) or self._control != "none":
+                self._index.append(**entry._asdict())
+                self._kept.append(couple)
             if self._tells.admits(entry.pair_id):
                 self._tells.add(entry.pair_id, *map(Form.of, couple["answer"].to_pylist(), couple["reasoning"].to_pylist()))
         for row in zip(batch.rows["direction"].to_pylist(), batch.rows["domain"].to_pylist(), strict=True):
@@ -224,7 +228,8 @@ class DatasetWriter:
         """
         index, files, control = self._index, self._files, self._in_control
         beside = partners(index, self._control)
-        joined = [position for position, partner in enumerate(beside) if partner != NO_PAIR]
+        joined = array("i", (position for position, partner in enumerate(beside) if partner != NO_PAIR))
+        pairs = self._pairs if self._control == "none" else len(joined)
         with ThreadPoolExecutor(2) as pool:  # most of this is done outside of Python's lock
             tells, closing = pool.submit(self._tells.report), pool.submit(files.closed, "reverse")
             if self._control != "none":
@@ -236,7 +241,7 @@ class DatasetWriter:
                 files.write("probe", _preferences(self._kept.joined(positions, beside)).rename_columns(PROBE_NAMES))
             control.finish()
             closing.result()
-        notes = _pair_notes(len(index), len(joined), control.other_domain, control.without)
+        notes = _pair_notes(self._pairs, pairs, control.other_domain, control.without)
         return {
             **self._tally.counts(),
             **self._sketch.counts(self.ruler.unit),
@@ -414,22 +419,18 @@ def _most_common(counter: Counter[str]) -> dict[str, int]:
 
 
 class Rows:
-    """The rows of some pairs, forward and reverse, whole: those that are needed again when all pairs are known."""
+    """The rows of the pairs in a PairIndex, forward and reverse, whole: those that are needed again when all are known."""
 
     def __init__(self, stage: Path) -> None:
         self.shelf = Shelf(stage)
-        self._places = array("i")
-        """By a pair's position, its own on the shelf."""
 
-    def append(self, couple: pa.Table | None) -> None:
-        """The next pair's two rows, or None where they will not be asked for."""
-        self._places.append(NO_PAIR if couple is None else len(self.shelf) // 2)
-        if couple is not None:
-            self.shelf.extend(row.serialize() for row in couple.combine_chunks().to_batches(max_chunksize=1))
+    def append(self, couple: pa.Table) -> None:
+        """The next pair's two rows."""
+        self.shelf.extend(row.serialize() for row in couple.combine_chunks().to_batches(max_chunksize=1))
 
     def joined(self, positions: Sequence[int], beside: Sequence[int]) -> pa.Table:
         """The forward row of each position, and behind it the reverse row of the pair that stands beside it."""
-        couples = ((2 * self._places[position], 2 * self._places[beside[position]] + 1) for position in positions)
+        couples = ((2 * position, 2 * beside[position] + 1) for position in positions)
         rows = [pa.ipc.read_record_batch(self.shelf.read(place), EXAMPLES) for place in chain.from_iterable(couples)]
         return pa.Table.from_batches(rows, EXAMPLES).combine_chunks()
 

@@ -1,10 +1,11 @@
 """What checking a dataset again has changed: the verdicts that its files held before, and those that they hold now.
 
-Some 150 bytes a row are kept of the verdicts before, and no text of any row.
+They are compared on disk: memory does not grow with the rows.
 """
 
+import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,33 @@ STATUSES = ("pass", "fail", "unknown", "not-run")
 NAMED = 3
 """Rows that are named of those that have changed in one way."""
 
-Verdicts = dict[str, bytes]
-"""By a row's id, the status of each of CHECKS as its place in STATUSES."""
+
+class Verdicts:
+    """By a row's id, the status of each of CHECKS as its place in STATUSES; in a temporary file."""
+
+    def __init__(self, rows: Iterable[tuple[str, bytes]] = ()) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.executescript(
+            "PRAGMA journal_mode = OFF; CREATE TABLE row (id TEXT PRIMARY KEY, verdict BLOB) WITHOUT ROWID; BEGIN"
+        )
+        self._db.executemany("INSERT OR REPLACE INTO row VALUES (?, ?)", rows)
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM row").fetchone()[0])
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """The rows by their id."""
+        return iter(self._db.execute("SELECT id, verdict FROM row ORDER BY id"))
+
+    def get(self, row_id: str) -> bytes | None:
+        found = self._db.execute("SELECT verdict FROM row WHERE id = ?", (row_id,)).fetchone()
+        return None if found is None else found[0]
 
 
 def verdicts_of(folder: Path, configs: Mapping[str, Any]) -> Verdicts | None:
     """What the files of a manifest's `configs` say; None where one is missing or can't be read."""
     try:
-        return dict(entry for config in CONFIGS for file in _files(configs, config) for entry in _read(folder / file))
+        return Verdicts(entry for config in CONFIGS for file in _files(configs, config) for entry in _read(folder / file))
     except (OSError, pa.ArrowException):
         return None
 
@@ -63,20 +83,25 @@ class Changes:
 
 def changes(before: Verdicts, now: Verdicts) -> Changes:
     """What has become of each check, in the order of CHECKS."""
-    found: dict[tuple[int, int, int], list[str]] = {}
-    for row_id in now.keys() & before.keys():
-        for place, (old, new) in enumerate(zip(before[row_id], now[row_id], strict=True)):
+    counted: Counter[tuple[int, int, int]] = Counter()
+    first: dict[tuple[int, int, int], list[str]] = {}
+    in_both = 0
+    for row_id, verdict in now:
+        old_verdict = before.get(row_id)
+        if old_verdict is None:
+            continue
+        in_both += 1
+        for place, (old, new) in enumerate(zip(old_verdict, verdict, strict=True)):
             if old != new:
-                found.setdefault((place, old, new), []).append(row_id)
-    named = {
-        f"{CHECKS[place]}: {STATUSES[old]} -> {STATUSES[new]}": sorted(rows)
-        for (place, old, new), rows in sorted(found.items())
-    }
+                counted[place, old, new] += 1
+                if counted[place, old, new] <= NAMED:
+                    first.setdefault((place, old, new), []).append(row_id)
+    names = {change: f"{CHECKS[change[0]]}: {STATUSES[change[1]]} -> {STATUSES[change[2]]}" for change in sorted(counted)}
     return Changes(
-        Counter({change: len(rows) for change, rows in named.items()}),
-        {change: rows[:NAMED] for change, rows in named.items()},
-        new=len(now.keys() - before.keys()),
-        gone=len(before.keys() - now.keys()),
+        Counter({name: counted[change] for change, name in names.items()}),
+        {name: first[change] for change, name in names.items()},
+        new=len(now) - in_both,
+        gone=len(before) - in_both,
     )
 
 

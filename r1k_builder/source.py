@@ -1,7 +1,7 @@
 """Source rows -> ForwardExample: a Hub id, a Parquet, JSON or JSONL file, a folder of Parquet files, or the embedded bank.
 
-Rows are streamed: what is held for each is its 80-bit identity, to find exact repeats, and two machine words while
-the source is shuffled. Only a JSON array is read whole. A row that can't be used costs a line that names it and the
+Rows are streamed: what is remembered of each, its identity to find exact repeats and its place while the source is shuffled,
+lies in temporary files. Only a JSON array is read whole. A row that can't be used costs a line that names it and the
 column at fault, never the build. Row and line numbers count from 1; text is kept to the byte but for lone surrogates.
 """
 
@@ -9,16 +9,17 @@ import hashlib
 import json
 import math
 import re
+import sqlite3
 import tempfile
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -82,23 +83,21 @@ class Source:
 
     def _distinct(self, notes: "_Notes", others: Counter[str]) -> Iterator[ForwardExample]:
         """Examples of the wanted domain, each once; `others` counts the domains that were passed over."""
-        seen: set[int] = set()
         unused = 0
-        for place, example in self.read(notes):
-            if unused == self.patience:
-                return
-            unused += 1
-            if self.config.domain not in {None, example.domain}:
-                if example.domain in others or len(others) < _MOST_NAMES:
-                    others[example.domain] += 1
-                continue
-            identity = int(example.pair_id, 16)
-            if identity in seen:
-                notes(place, "question and solution repeat an earlier row exactly; skipped")
-                continue
-            seen.add(identity)
-            unused = 0
-            yield example
+        with _scratch("CREATE TABLE seen (pair_id BLOB PRIMARY KEY) WITHOUT ROWID") as db:
+            for place, example in self.read(notes):
+                if unused == self.patience:
+                    return
+                unused += 1
+                if self.config.domain not in {None, example.domain}:
+                    if example.domain in others or len(others) < _MOST_NAMES:
+                        others[example.domain] += 1
+                    continue
+                if not db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (bytes.fromhex(example.pair_id),)).rowcount:
+                    notes(place, "question and solution repeat an earlier row exactly; skipped")
+                    continue
+                unused = 0
+                yield example
 
     def _explain_emptiness(self, notes: "_Notes", others: Counter[str]) -> str:
         source = self.config.source
@@ -136,6 +135,21 @@ def _open_bank(config: BuildConfig, note: Note) -> Source:
         return ((f"row {number}", example) for number, example in enumerate(embedded.rows(seed=seed, split=config.split), 1))
 
     return Source(f"{EMBEDDED}:{embedded.BANK_VERSION}:{config.split}:{seed}", config, note, read, PATIENCE)
+
+
+@contextmanager
+def _scratch(table: str) -> Iterator[sqlite3.Connection]:
+    """A database in a temporary file, which is gone afterwards. Raises LocalError where that has no room."""
+    try:
+        with closing(sqlite3.connect("", isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = OFF")
+            db.execute("PRAGMA cache_size = -8192")
+            db.execute(table)
+            db.execute("BEGIN")
+            yield db
+    except sqlite3.OperationalError as error:
+        trouble = f"what is remembered of the source can't be kept in a temporary file ({error})"
+        raise LocalError(f"{trouble}: set TMPDIR to a folder with room") from error
 
 
 class _Notes:
@@ -564,24 +578,17 @@ def _shuffled(examples: Iterable[ForwardExample], seed: int) -> Iterator[Forward
     by domain moves no other, and what was paid for under a limit stays useful. The examples wait in a temporary file.
     """
     try:
-        with tempfile.TemporaryFile() as file:
-            keys, offsets = _spill(examples, seed, file)
-            for index in sorted(range(len(keys)), key=keys.__getitem__):
-                file.seek(offsets[index])
+        with tempfile.TemporaryFile() as file, _scratch("CREATE TABLE place (key BLOB, offset INTEGER)") as db:
+            for example in examples:
+                key = hashlib.sha256(f"{seed}:{example.pair_id}".encode()).digest()[:8]
+                db.execute("INSERT INTO place VALUES (?, ?)", (key, file.tell()))
+                file.write(example.model_dump_json().encode() + b"\n")
+            for (offset,) in db.execute("SELECT offset FROM place ORDER BY key, offset"):
+                file.seek(offset)
                 yield ForwardExample.model_validate_json(file.readline())
     except OSError as error:
         trouble = f"the shuffled source can't be kept in a temporary file ({error.strerror})"
         raise LocalError(f"{trouble}: set TMPDIR to a folder with room") from error
-
-
-def _spill(examples: Iterable[ForwardExample], seed: int, file: IO[bytes]) -> "tuple[array[int], array[int]]":
-    """Write the examples, one JSON line each; their sort keys and the offsets of their lines."""
-    keys, offsets = array("Q"), array("Q")
-    for example in examples:
-        keys.append(int(hashlib.sha256(f"{seed}:{example.pair_id}".encode()).hexdigest()[:16], 16))
-        offsets.append(file.tell())
-        file.write(example.model_dump_json().encode() + b"\n")
-    return keys, offsets
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from r1k_builder.recheck import changes, verdicts_of
+from r1k_builder.recheck import Verdicts, changes, verdicts_of
 from tests.command import parquet, run_here
 
 ROWS = 30
@@ -84,7 +84,7 @@ def test_verdicts_of_another_version_lack_checks(folder: Path) -> None:
     older = verdicts_of(folder, manifest["configs"])
     assert older is not None
     assert changes(older, now).changed == {"degenerate: not-run -> pass": ROWS}
-    assert changes(now, {}).gone == changes({}, now).new == 2 * ROWS
+    assert changes(now, Verdicts()).gone == changes(Verdicts(), now).new == 2 * ROWS
 
 
 def test_verdicts_that_cannot_be_read_are_none_to_compare_with(folder: Path) -> None:

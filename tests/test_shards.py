@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from r1k_builder.database import lies_shared
-from r1k_builder.errors import UsageError
+from r1k_builder.errors import LocalError, UsageError
 from r1k_builder.journal import Journal, JournalView
 from r1k_builder.mounts import file_system, is_shared
 from r1k_builder.schema import ForwardExample
@@ -80,6 +80,11 @@ def asked(host: FakeHost) -> list[str]:
 def answered(build: Build, shard: str) -> int:
     with closing(JournalView(build.folder / ".build" / f"journal-{shard}.sqlite")) as view:
         return view.responses().get("ok", 0)
+
+
+def answered_elsewhere(build: Build, shard: str) -> int:
+    with closing(JournalView(build.folder / ".build" / f"journal-{shard}.sqlite")) as view:
+        return sum(view.replayed_from().values())
 
 
 # -- shares --------------------------------------------------------------------------------------------------------
@@ -209,6 +214,17 @@ def test_journals_of_two_machines_come_together_by_copying(build: Build, at_once
     assert parquet(build.folder) == at_once.files
 
 
+def test_a_shard_takes_of_anothers_replies_those_of_its_rows(host: FakeHost, questions: Questions, tmp_path: Path) -> None:
+    whole = Build(host, questions(8), tmp_path / "whole")
+    assert whole.here("--with-completions").status == 0
+    host.log.clear()
+    again = Build(host, whole.source, tmp_path / "again")
+    for number in (1, 2):
+        assert again.here("--shard", f"{number}/2", "--replay", str(whole.folder)).status == 0
+    assert host.log == []
+    assert sum(answered_elsewhere(again, f"{number}-of-2") for number in (1, 2)) == 16
+
+
 # -- refused -------------------------------------------------------------------------------------------------------
 
 
@@ -231,7 +247,7 @@ def test_a_journal_of_other_settings_is_refused_by_its_name(build: Build, at_onc
     assert ended.status == 2
     assert "journal-2-of-2.sqlite" in ended.err
     assert "temperature: 1.0 -> 0.6" in ended.err
-    assert "--accept-drift --shard 2/2" in ended.err
+    assert "--shard 2/2 --accept-drift" in ended.err
     assert build.resume_here("--accept-drift", "--shard", "2/2").status == 0
     assert export(build).status == 0
     assert parquet(build.folder) == at_once.files
@@ -336,6 +352,10 @@ def test_a_journal_on_a_network_file_system_has_no_wal_and_takes_writes_beside_a
         assert view.get("name") == "value"
         assert not list(tmp_path.glob("*-wal"))
     Journal(path).close()
+    with closing(JournalView(path)) as view:
+        assert view.source_length() == 200
+        with pytest.raises(LocalError, match="on a network file system and has a WAL"):
+            Journal(path, shared=True)
     with closing(Journal(path, shared=True)) as journal:
         assert journal.source_length() == 200
         assert path.read_bytes()[18:20] == b"\x01\x01", "the file format says that it has no WAL"
