@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -242,6 +242,23 @@ def _value(text: str | bool) -> str | bool | None:
     return None if text == "none" else text
 
 
+WRONG = {
+    "greater_than_equal": "must be {ge} or more",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be {le} or less",
+    "less_than": "must be less than {lt}",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "decimal_parsing": "must be a number",
+    "finite_number": "must be a number",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "is not written in that way",
+    "value_error": "{error}",
+}
+"""What is wrong with a value, by pydantic's name for it."""
+
+
 def make_config(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> BuildConfig:
     """`given` on top of `saved`. Raises UsageError in one sentence where a value does not fit its option."""
     saved = saved or {}
@@ -259,7 +276,8 @@ def make_config(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None
         name = str(first["loc"][-1]) if first["loc"] else "?"
         option = "--" + {"preset": "teacher"}.get(name, name).replace("_", "-")
         given_value = "" if name in UNTOLD else f" {first['input']!r}"
-        raise UsageError(f"{option}{given_value}: {first['msg']}; r1k-build --help says what it takes") from None
+        said = WRONG.get(first["type"], "{msg}").format(**first.get("ctx", {}), msg=first["msg"])
+        raise UsageError(f"{option}{given_value}: {said}; r1k-build --help says what it takes") from None
 
 
 # -- r1k-build -----------------------------------------------------------------------------------------------------
@@ -290,14 +308,23 @@ def run_build(words: Sequence[str]) -> int:
     check_offers(config)
     folder.create()
     with folder.building():
-        if options.overwrite and (aside := folder.set_aside()):
-            _note(folder, f"the journal that was here is kept in {aside}")
+        if options.overwrite:
+            _set_aside(folder)
         note = partial(_note, folder)
         opened = open_build(folder, config, accept_drift=options.accept_drift, note=note, published=published)
         try:
             return _build(folder, opened, config)
         finally:
             opened.close()
+
+
+def _set_aside(folder: BuildFolder) -> None:
+    """Make room for another build. What waits at a host would otherwise be forgotten without a word, and billed."""
+    with suppress(R1kError, sqlite3.Error), closing(Journals.open(folder.journals())) as journals:
+        if batches := journals.batches():
+            _note(folder, f"{waiting_text(batches)}: it may be billed, and nobody will fetch its answers")
+    if aside := folder.set_aside():
+        _note(folder, f"the journal that was here is kept in {aside}")
 
 
 def _check_shard(config: BuildConfig, shard: Shard | None, *, overwrite: bool) -> None:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import time
@@ -12,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from r1k_builder.errors import LocalError, UsageError
+from r1k_builder.errors import LocalError, R1kError, UsageError
 from r1k_builder.journal import JournalView
 from r1k_builder.shards import Shard
 
@@ -31,6 +32,8 @@ class BuildFolder:
         self.journal = self.state / f"journal{suffix}.sqlite"
         self._log = self.state / f"build{suffix}.log"
         self._manifest = self.state / "manifest.json"
+        self._made: list[Path] = []
+        """What `create` has made."""
 
     def journals(self) -> list[Path]:
         """Every journal that is here: the one of a build without shards, and the shards'."""
@@ -54,6 +57,7 @@ class BuildFolder:
         with local_errors(self.path):
             if self.path.exists() and not self.state.exists() and any(self.path.iterdir()):
                 raise UsageError(f"{self.path} is not empty and holds no build: choose another --output, or empty it first")
+            self._made = [path for path in (self.state, self.path, *self.path.parents) if not path.exists()]
             self.state.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -79,7 +83,19 @@ class BuildFolder:
                         f"{path.name} of {self.path} is being written, which may have rows of {self._described()}: wait for it"
                         f" (r1k-build status {self.path} tells), or choose another --output"
                     )
-            yield
+            try:
+                yield
+            except R1kError:
+                self._remove_what_was_made()
+                raise
+
+    def _remove_what_was_made(self) -> None:
+        """Leave no empty folder behind a build that was refused before it began. Hold the locks."""
+        if self._made and self.shard is None and not self.holds_build:
+            shutil.rmtree(self.state, ignore_errors=True)
+            with suppress(OSError):  # something else is there by now
+                for path in self._made[1:]:
+                    path.rmdir()
 
     @contextmanager
     def holding(self, path: Path) -> Iterator[bool]:

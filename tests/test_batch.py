@@ -208,6 +208,15 @@ def test_a_batch_at_a_host_that_is_asked_no_more_is_named(host: BatchHost, build
     assert f"8 requests wait in 1 batch at {host.url[7:-3]}, whom this build asks no more" in ended.err
 
 
+@pytest.mark.slow
+def test_a_batch_that_another_build_takes_no_answers_of_is_named(host: BatchHost, build: Build) -> None:
+    host.released = False
+    stop(build.start("--batch"), lambda: handed_over(build, host))
+    ended = build.here("--overwrite")
+    assert ended.status == 0, ended
+    assert f"8 requests wait in 1 batch at {host.url[7:-3]}: it may be billed, and nobody will fetch its answers" in ended.err
+
+
 # -- what goes wrong -----------------------------------------------------------------------------------------------
 
 

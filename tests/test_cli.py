@@ -44,12 +44,12 @@ def test_unknown_option_names_the_nearest(capsys: Captured) -> None:
     ("words", "says"),
     [
         (["--limit", "-3"], "--limit '-3'"),
-        (["--limit", "many"], "--limit 'many'"),
+        (["--limit", "many"], "--limit 'many': must be a whole number;"),
         (["--teacher", "gpt"], "--teacher 'gpt'"),
-        (["--price", "cheap"], "--price 'cheap'"),
-        (["--temperature", "9"], "--temperature '9'"),
-        (["--attempts", "0"], "--attempts '0'"),
-        (["--control", "maybe"], "--control 'maybe'"),
+        (["--price", "cheap"], "--price 'cheap': is not written in that way;"),
+        (["--temperature", "9"], "--temperature '9': must be 2.0 or less;"),
+        (["--attempts", "0"], "--attempts '0': must be 1 or more;"),
+        (["--control", "maybe"], "--control 'maybe': must be 'none' or 'independent';"),
     ],
 )
 def test_a_value_that_does_not_fit_its_option(words: list[str], says: str, capsys: Captured) -> None:
@@ -90,7 +90,7 @@ def test_unreachable_host(capsys: Captured, tmp_path: Path, questions: Questions
 
 
 def test_a_source_that_is_not_there_empty_or_of_other_columns(capsys: Captured, tmp_path: Path) -> None:
-    where = ["--teacher", "embedded", "--output", str(tmp_path / "r1k")]
+    where = ["--teacher", "embedded", "--output", str(tmp_path / "new" / "r1k")]
     assert refused(capsys, "--source", str(tmp_path / "no.jsonl"), *where)[0] == 2
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
@@ -102,6 +102,7 @@ def test_a_source_that_is_not_there_empty_or_of_other_columns(capsys: Captured, 
     assert status == 2
     assert "text" in message
     assert "--question-column" in message
+    assert not (tmp_path / "new").exists(), "what was refused leaves nothing behind"
 
 
 def test_a_folder_that_holds_something_else(capsys: Captured, tmp_path: Path, questions: Questions) -> None:
