@@ -23,7 +23,8 @@ from r1k_builder.lengths import Ruler, load_ruler
 from r1k_builder.replay import end_of, flow_version, outcome
 from r1k_builder.verify import Mathematics
 
-MOST_PROCESSES = min(4, os.cpu_count() or 1)
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MOST_PROCESSES = min(4, PROCESSORS)
 BATCHES_EACH = 8
 """Batches that are worth a process, which takes half a second to start."""
 
