@@ -208,11 +208,13 @@ def _tokens(tokenizer: Any, prompts: Sequence[Any], responses: Sequence[Any]) ->
 def lengths(rows: Dataset, tokenizer: Any) -> list[Lengths]:
     """Of each row, in order."""
     columns = [column for column in RESPONSES if column in rows.column_names]
-    found = []
+    found: list[Lengths] = []
     for part in rows.select_columns(["prompt", *columns]).iter(batch_size=64):
         sides = [_tokens(tokenizer, part["prompt"], part[column]) for column in columns]
-        for row in zip(*sides, strict=True):
-            found.append(Lengths(max(len(prompt) for prompt, _ in row), max(len(response) for _, response in row)))
+        found += [
+            Lengths(max(len(prompt) for prompt, _ in row), max(len(response) for _, response in row))
+            for row in zip(*sides, strict=True)
+        ]
     return found
 
 

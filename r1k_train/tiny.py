@@ -37,10 +37,10 @@ _MARK = re.compile("|".join(map(re.escape, MARKS)))
 
 
 def make_tokenizer(texts: Iterable[str]) -> Any:
-    """A unigram model over bytes (Kudo 2018, arXiv 1804.10959); three digits from the left are a token, and so is what is left.
+    """A unigram model over bytes (Kudo 2018, arXiv 1804.10959); a number's first three digits are a token, and so on.
 
-    What stands between two numbers of a line may be one token, spaces and all ("short side is ", " m/s, t = "): rows are half as
-    long as with words, and a number stands beside what it is. The same texts give the same tokenizer, on every process.
+    What stands between two numbers of a line may be one token, spaces and all ("short side is ", " m/s, t = "): rows are half
+    as long as with words, and a number stands beside what it is. The same texts give the same tokenizer, on every process.
     """
     core = Tokenizer(models.Unigram())
     core.pre_tokenizer = pre_tokenizers.Sequence([
