@@ -49,8 +49,8 @@ def make_tokenizer(texts: Iterable[str]) -> Any:
     ])  # fmt: skip
     core.decoder = decoders.ByteLevel()
     trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY - len(NUMBERS) - len(MARKS) - len(HEADS), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=[MARKS[0]], unk_token=MARKS[0], max_piece_length=LONGEST, show_progress=False,
+        vocab_size=VOCABULARY - len(NUMBERS) - len(MARKS) - len(HEADS), special_tokens=[MARKS[0]], unk_token=MARKS[0],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), max_piece_length=LONGEST, show_progress=False,
     )  # fmt: skip
     # numbers have their places already: as one digit they take none of the words'
     words = (piece for text in texts for piece in _MARK.split(_NUMBER.sub("0", text)) if piece)
