@@ -114,7 +114,7 @@ def merged_difference(work: Path) -> tuple[float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="data, runs, logs and evaluations")
-    parser.add_argument("--rows", type=int, default=6000, help="forward rows to train on, each with its reverse row")
+    parser.add_argument("--rows", type=int, default=12_000, help="forward rows to train on, each with its reverse row")
     given = parser.parse_args()
     work = given.work.resolve()
     work.mkdir(parents=True, exist_ok=True)

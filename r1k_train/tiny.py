@@ -3,14 +3,13 @@
 What it is made of was chosen by what learns the embedded bank soonest on a CPU; each choice is named where it stands.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 NAME = "tiny"
 VOCABULARY = 3072
@@ -37,42 +36,43 @@ _MARK = re.compile("|".join(map(re.escape, MARKS)))
 
 
 def make_tokenizer(texts: Iterable[str]) -> Any:
-    """A unigram model over bytes (Kudo 2018, arXiv 1804.10959); a number's first three digits are a token, and so on.
+    """Qwen2's tokenizer with an alphabet of bytes, and added tokens for words and numbers: a number's first three digits, ...
 
-    What stands between two numbers of a line may be one token, spaces and all ("short side is ", " m/s, t = "): rows are half
-    as long as with words, and a number stands beside what it is. The same texts give the same tokenizer, on every process.
+    It has to be Qwen2's, for `AutoTokenizer` reads whatever stands beside a model of that shape as one. Words are the pieces of
+    a unigram model (Kudo 2018, arXiv 1804.10959); the longest that fits is taken. What stands between two numbers of a line may be
+    one of them, spaces and all ("short side is ", " m/s, t = "): rows are half as long as with words, and a number stands beside
+    what it is. The same texts give the same tokenizer, on every process.
     """
-    core = Tokenizer(models.Unigram())
-    core.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"\p{N}{1,3}|\n|[^\p{N}\n]+"), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])  # fmt: skip
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY - len(NUMBERS) - len(MARKS) - len(HEADS), special_tokens=[MARKS[0]], unk_token=MARKS[0],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), max_piece_length=LONGEST, show_progress=False,
-    )  # fmt: skip
-    # numbers have their places already: as one digit they take none of the words'
-    words = (piece for text in texts for piece in _MARK.split(_NUMBER.sub("0", text)) if piece)
-    core.train_from_iterator(words, trainer)
-    core.model = models.Unigram([(MARKS[0], 0.0), *_reproducible(core), *((number, 0.0) for number in NUMBERS)], unk_id=0)
-    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=core)  # type: ignore[no-untyped-call]
-    tokenizer.add_special_tokens(
-        {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "additional_special_tokens": ["<|im_start|>"]}
-    )
-    tokenizer.add_tokens(["<think>", "</think>", *HEADS])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: number for number, piece in enumerate([MARKS[0], *alphabet])}
+    special = {"eos_token": "<|im_end|>", "pad_token": MARKS[0], "additional_special_tokens": ["<|im_start|>"]}
+    tokenizer: Any = Qwen2Tokenizer(vocab=vocabulary, merges=[], **special)
+    marks = ["<think>", "</think>", *HEADS]
+    room = VOCABULARY - len(tokenizer) - len(marks) - len(NUMBERS)
+    added = [*marks, *NUMBERS, *_pieces(texts, room + len(alphabet), alphabet)[:room]]
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in added])
     tokenizer.chat_template = CHATML
     return tokenizer
 
 
-def _reproducible(core: Any) -> list[tuple[str, float]]:
-    """The pieces with their scores, less what the trainer leaves to chance: the order of its sums, and so the last digits, and
-    the order in which single bytes come that it would not have kept.
-    """
-    scores = dict(json.loads(core.to_str())["model"]["vocab"][1:])
-    lowest = min(scores.values())
-    costs = sorted((-round(lowest if len(piece) == 1 else score, 6), piece) for piece, score in scores.items())
-    return [(piece, -cost) for cost, piece in costs]
+def _pieces(texts: Iterable[str], count: int, alphabet: list[str]) -> list[str]:
+    """The words of at most `count` pieces of text without numbers, in order: of two characters or more, and whole ones."""
+    core = Tokenizer(models.Unigram())
+    core.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r"\p{N}|\n|[^\p{N}\n]+"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
+    trainer = trainers.UnigramTrainer(
+        vocab_size=count, special_tokens=[MARKS[0]], unk_token=MARKS[0], initial_alphabet=alphabet, max_piece_length=LONGEST,
+        show_progress=False,
+    )  # fmt: skip
+    # numbers have their places already: as one digit they take none of the words'
+    words = (piece for text in texts for piece in _MARK.split(_NUMBER.sub("0", text)) if piece)
+    core.train_from_iterator(words, trainer)
+    read = decoders.ByteLevel().decode
+    found = {read([piece]) for piece in core.get_vocab() if piece != MARKS[0]}
+    # what reads as bytes of something else would not come back from an added token
+    return sorted(text for text in found if len(text) > 1 and "\ufffd" not in text and read([text]) == text)
 
 
 def make_model(tokenizer: Any, seed: int) -> Any:

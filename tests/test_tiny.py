@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from r1k_train import data, tiny
 
@@ -41,6 +42,17 @@ def test_no_token_holds_a_digit_and_more(texts: list[str], tokenizer: Any) -> No
     for text in texts[::7]:
         pieces = [tokenizer.decode([token]) for token in tokenizer(text).input_ids]
         assert all(piece.isdigit() for piece in pieces if any(letter.isdigit() for letter in piece))
+
+
+def test_saved_beside_its_model_it_is_read_as_it_was(texts: list[str], tokenizer: Any, tmp_path: Path) -> None:
+    tiny.make_model(tokenizer, 0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    read: Any = AutoTokenizer.from_pretrained(tmp_path)
+    turns = [{"role": "user", "content": texts[0]}, {"role": "assistant", "content": texts[-1]}]
+    assert read.apply_chat_template(turns, return_dict=False) == tokenizer.apply_chat_template(turns, return_dict=False)
+    for text in texts[::7]:
+        assert read(text).input_ids == tokenizer(text).input_ids
+    assert (read.eos_token, read.pad_token) == (tokenizer.eos_token, tokenizer.pad_token)
 
 
 @pytest.mark.parametrize(
