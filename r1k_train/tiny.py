@@ -1,6 +1,6 @@
 """`model_name_or_path: tiny`: a seeded model and a tokenizer of its own, made on the spot from the rows that it will learn.
 
-What it is made of was chosen by what learns the embedded bank soonest on a CPU; each choice is named where it stands.
+The embedded bank's rows, that is: numbers, units and few words.
 """
 
 import re
@@ -17,18 +17,14 @@ LONGEST = 32
 """Characters of a token."""
 NUMBERS = [str(number) for number in range(10, 1000)]
 """Numbers that are a token each, beside the digits: to copy one is then one step, and a product of two is a table's entry."""
-HEAD = 16
-"""Width of an attention head: many narrow ones learn sooner than few wide ones to find which number of a question is meant."""
-SPREAD = 0.08
-"""Of the initial weights, about 1 / sqrt(width). With the 0.02 of large models the same steps learn next to nothing."""
+HEAD, SPREAD = 16, 0.08
+"""Width of an attention head, and standard deviation of the initial weights: as `study/training.py` has them, and why."""
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """Qwen2.5's template without its default system turn and tools."""
-
-
 HEADS = [f"{word}\n" for word in ("system", "user", "assistant", "think", "answer")]
 """What follows `<|im_start|>`: a token each."""
 _NUMBER = re.compile(r"\d{2,}")
@@ -36,12 +32,12 @@ _MARK = re.compile("|".join(map(re.escape, MARKS)))
 
 
 def make_tokenizer(texts: Iterable[str]) -> Any:
-    """Qwen2's tokenizer with an alphabet of bytes, and added tokens for words and numbers: a number's first three digits, ...
+    """Qwen2's tokenizer with an alphabet of bytes, and added tokens for words and numbers; of a number three digits are one.
 
-    It has to be Qwen2's, for `AutoTokenizer` reads whatever stands beside a model of that shape as one. Words are the pieces of
-    a unigram model (Kudo 2018, arXiv 1804.10959); the longest that fits is taken. What stands between two numbers of a line may be
-    one of them, spaces and all ("short side is ", " m/s, t = "): rows are half as long as with words, and a number stands beside
-    what it is. The same texts give the same tokenizer, on every process.
+    It has to be Qwen2's, for `AutoTokenizer` reads whatever stands beside a model of that shape as one. Words are the pieces
+    of a unigram model (Kudo 2018, arXiv 1804.10959); the longest that fits is taken. What stands between two numbers of a
+    line may be one of them, spaces and all ("short side is ", " m/s, t = "): rows are half as long as with words, and a number
+    stands beside what it is. The same texts give the same tokenizer, on every process.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: number for number, piece in enumerate([MARKS[0], *alphabet])}
