@@ -48,6 +48,7 @@ SHAPES = {
     "head": {"layers": 2, "hidden": 256, "inner": 512, "heads": 4, "groups": 2, "vocabulary": 152064},
     "wide": {"layers": 4, "hidden": 512, "inner": 2048, "heads": 8, "groups": 2, "vocabulary": 8192},
     "deep": {"layers": 12, "hidden": 384, "inner": 1024, "heads": 6, "groups": 2, "vocabulary": 4096},
+    "words": {"layers": 3, "hidden": 384, "inner": 1152, "heads": 6, "groups": 3, "vocabulary": 65536},
     "large": {"layers": 6, "hidden": 768, "inner": 3072, "heads": 12, "groups": 4, "vocabulary": 32768},
 }
 
@@ -227,6 +228,7 @@ def head(tokens: Sequence[int] = (1024, 2048)) -> None:
 FITTED = [Case("wide", 1024), Case("deep", 768, checkpointing=False, dropout=0.05)]
 """What the plan's constants were read off."""
 UNSEEN = [
+    Case("words", 2048, targets=tuple(SEVEN), checkpointing=False),
     Case("large", 1536),
     Case("deep", 1536, targets=(), checkpointing=False),
     Case("deep", 1024, command="dpo", from_adapter=True, rank=64),
