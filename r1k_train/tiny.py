@@ -41,7 +41,7 @@ def make_tokenizer(texts: Iterable[str]) -> Any:
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {piece: number for number, piece in enumerate([MARKS[0], *alphabet])}
-    special = {"eos_token": "<|im_end|>", "pad_token": MARKS[0], "additional_special_tokens": ["<|im_start|>"]}
+    special: dict[str, Any] = {"eos_token": "<|im_end|>", "pad_token": MARKS[0], "additional_special_tokens": ["<|im_start|>"]}
     tokenizer: Any = Qwen2Tokenizer(vocab=vocabulary, merges=[], **special)
     marks = ["<think>", "</think>", *HEADS]
     room = VOCABULARY - len(tokenizer) - len(marks) - len(NUMBERS)
