@@ -43,11 +43,12 @@ from r1k_train.lm_head import show_adapted_head
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 GIB = 2**30
 SHAPES = {
-    "nothing": {"layers": 1, "hidden": 16, "inner": 16, "heads": 2, "groups": 1, "vocabulary": 1536},
+    "nothing": {"layers": 1, "hidden": 16, "inner": 16, "heads": 2, "groups": 1, "vocabulary": 4096},
     "7b": {"layers": 28, "hidden": 3584, "inner": 18944, "heads": 28, "groups": 4, "vocabulary": 152064},
     "head": {"layers": 2, "hidden": 256, "inner": 512, "heads": 4, "groups": 2, "vocabulary": 152064},
     "wide": {"layers": 4, "hidden": 512, "inner": 2048, "heads": 8, "groups": 2, "vocabulary": 8192},
     "deep": {"layers": 12, "hidden": 384, "inner": 1024, "heads": 6, "groups": 2, "vocabulary": 4096},
+    "words": {"layers": 3, "hidden": 384, "inner": 1152, "heads": 6, "groups": 3, "vocabulary": 65536},
     "large": {"layers": 6, "hidden": 768, "inner": 3072, "heads": 12, "groups": 4, "vocabulary": 32768},
 }
 
@@ -140,14 +141,14 @@ class Clock(TrainerCallback):
 
 
 def rows_of(case: Case) -> tuple[Dataset, Any]:
-    """Rows of exactly `case.tokens`, and their tokenizer: a digit is a token."""
+    """Rows of exactly `case.tokens`, and their tokenizer: a letter is a token."""
     draw = random.Random(0)
-    tokenizer = tiny.make_tokenizer(["0123456789"])
+    tokenizer = tiny.make_tokenizer(["abcdefghij"])
     prompt = [{"role": "user", "content": "1"}]
     frame = len(tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": ""}], return_dict=False))
 
     def response() -> list[dict[str, str]]:
-        return [{"role": "assistant", "content": "".join(draw.choices("0123456789", k=case.tokens - frame))}]
+        return [{"role": "assistant", "content": "".join(draw.choices("abcdefghij", k=case.tokens - frame))}]
 
     columns = ("chosen", "rejected") if case.command == "dpo" else ("completion",)
     return Dataset.from_list([{"prompt": prompt, **{name: response() for name in columns}} for _ in range(4)]), tokenizer
@@ -227,6 +228,7 @@ def head(tokens: Sequence[int] = (1024, 2048)) -> None:
 FITTED = [Case("wide", 1024), Case("deep", 768, checkpointing=False, dropout=0.05)]
 """What the plan's constants were read off."""
 UNSEEN = [
+    Case("words", 2048, targets=tuple(SEVEN), checkpointing=False),
     Case("large", 1536),
     Case("deep", 1536, targets=(), checkpointing=False),
     Case("deep", 1024, command="dpo", from_adapter=True, rank=64),
@@ -282,11 +284,11 @@ TIMED = 100
 def _timed(way: str) -> float:
     """Seconds of an epoch on two processes, by the command itself."""
     draw = random.Random(0)
-    tokenizer = tiny.make_tokenizer(["0123456789"])
+    tokenizer = tiny.make_tokenizer(["abcdefghij"])
     rows = []
     for _ in range(TIMED):
-        digits = "".join(draw.choices("0123456789", k=min(round(draw.lognormvariate(math.log(280), 0.65)), 800)))
-        rows.append({"prompt": [{"role": "user", "content": "1"}], "completion": [{"role": "assistant", "content": digits}]})
+        letters = "".join(draw.choices("abcdefghij", k=min(round(draw.lognormvariate(math.log(280), 0.65)), 800)))
+        rows.append({"prompt": [{"role": "user", "content": "1"}], "completion": [{"role": "assistant", "content": letters}]})
     case = Case("deep", 1024, targets=tuple(SEVEN), steps=TIMED // 2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -313,7 +315,7 @@ def _busy(way: str, lengths: Sequence[int], costs: Sequence[float], count: int) 
     with tempfile.TemporaryDirectory() as folder:
         _, settings, _ = Case("head", 64, targets=()).parsed(folder)
         settings.train_sampling_strategy = way
-        config = Qwen2Config(vocab_size=1536, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+        config = Qwen2Config(vocab_size=4096, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
         trainer = sft.DirectedSFTTrainer(
             model=Qwen2ForCausalLM(config), args=settings, train_dataset=rows, processing_class=tiny.make_tokenizer(["1"])
         )
@@ -327,13 +329,8 @@ def _flops(shape: str, tokens: int, rank: int) -> float:
     return plan.flops(one, tokens, one.adapter(rank, [*SEVEN, "lm_head"]), adapter=True, checkpointing=True)
 
 
-def gpu(name: str | None) -> None:
+def gpu(name: str) -> None:
     print("gpu: Qwen2.5-7B's shape, random weights in bfloat16, LoRA 256, checkpointing, one row a step")
-    if not torch.cuda.is_available():
-        print("  there is no GPU here: run this part where one is")
-        return
-    if name is None:
-        raise SystemExit(f"name the GPU for its MFU: --gpu, one of {', '.join(sorted(plan.GPUS))}")
     print(f"  {torch.cuda.get_device_name()}")
     for tokens in (4_000, 8_000, 12_000, 20_000):
         for command in ("sft", "dpo"):
@@ -366,10 +363,14 @@ def main() -> int:
         words = json.loads(given.case)
         print(json.dumps(asdict(measure(Case(**words | {"targets": tuple(words["targets"])})))))
         return 0
-    disable_progress_bars()
-    print(f"{platform.platform()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     if unknown := set(given.parts) - {*PARTS, "gpu"}:
         parser.error(f"there is no part {', '.join(unknown)}")
+    if "gpu" in given.parts and not torch.cuda.is_available():
+        parser.exit(2, "there is no GPU here: run the part gpu where one is\n")
+    if "gpu" in given.parts and given.gpu is None:
+        parser.exit(2, f"name the GPU for its MFU: --gpu, one of {', '.join(sorted(plan.GPUS))}\n")
+    disable_progress_bars()
+    print(f"{platform.platform()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     for part in given.parts or PARTS:
         PARTS[part]() if part in PARTS else gpu(given.gpu)
     return 0

@@ -188,20 +188,33 @@ def tokens(tokenizer: Any, prompt: Sequence[dict[str, str]], response: Sequence[
 
     Raises DataError where the template renders a prompt otherwise once it is answered: no mask could tell them apart.
     """
-    begun: list[int] = tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, tokenize=True, return_dict=False)
-    whole: list[int] = tokenizer.apply_chat_template([*prompt, *response], tokenize=True, return_dict=False)
-    if whole[: len(begun)] != begun:
-        raise DataError("the chat template changes a prompt when it is answered: choose another tokenizer or chat template")
-    return begun, whole[len(begun) :]
+    (found,) = _tokens(tokenizer, [prompt], [response])
+    return found
+
+
+def _tokens(tokenizer: Any, prompts: Sequence[Any], responses: Sequence[Any]) -> list[tuple[list[int], list[int]]]:
+    """`tokens` of several, which the tokenizer reads side by side."""
+    wholes = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+    shared = {"tokenize": True, "return_dict": False}
+    begun = tokenizer.apply_chat_template([list(prompt) for prompt in prompts], add_generation_prompt=True, **shared)
+    found = []
+    for start, whole in zip(begun, tokenizer.apply_chat_template(wholes, **shared), strict=True):
+        if whole[: len(start)] != start:
+            raise DataError("the chat template changes a prompt when it is answered: choose another tokenizer or chat template")
+        found.append((start, whole[len(start) :]))
+    return found
 
 
 def lengths(rows: Dataset, tokenizer: Any) -> list[Lengths]:
     """Of each row, in order."""
     columns = [column for column in RESPONSES if column in rows.column_names]
-    found = []
-    for row in rows:
-        sides = [tokens(tokenizer, row["prompt"], row[column]) for column in columns]
-        found.append(Lengths(max(len(prompt) for prompt, _ in sides), max(len(response) for _, response in sides)))
+    found: list[Lengths] = []
+    for part in rows.select_columns(["prompt", *columns]).iter(batch_size=64):
+        sides = [_tokens(tokenizer, part["prompt"], part[column]) for column in columns]
+        found += [
+            Lengths(max(len(prompt) for prompt, _ in row), max(len(response) for _, response in row))
+            for row in zip(*sides, strict=True)
+        ]
     return found
 
 

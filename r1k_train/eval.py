@@ -297,7 +297,7 @@ def merged(model: str, out: Path) -> str:
         raise EvalError(
             f"{model} is an adapter and this r1k_train has no merge: merge it into its base and evaluate that folder"
         )
-    status = import_module("r1k_train.merge").main([model, "--output", str(target)])
+    status = import_module("r1k_train.merge").main([model, str(target)])
     if status:
         raise EvalError(f"{model} is an adapter that could not be merged", status)
     return str(target)

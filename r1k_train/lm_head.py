@@ -7,12 +7,14 @@ W + s·BA. In bfloat16 that sum is rounded as a merge rounds it: what is trained
 Not under ZeRO-3 or FSDP, which hold no weight whole outside the call of its own layer.
 """
 
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
+import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from trl.trainer.utils import FusedCausalLMOutput
 
 
 class AdaptedHead:
@@ -55,6 +57,39 @@ def show_adapted_head(model: Any) -> None:
         return AdaptedHead(head) if isinstance(head, LoraLayer) else head
 
     model.get_output_embeddings = get_output_embeddings
+
+
+def head_on_labels_alone(model: Any) -> None:
+    """From now on the fused head that TRL gave `model` sees labelled positions only, whose logits are held whole.
+
+    On a CPU TRL's scores every position, prompts and padding too, and computes each logit twice: that saves memory where the
+    vocabulary is large, and of a tiny model it is most of a step. Batches are padded on the right.
+    """
+    tiled = model.forward
+
+    @wraps(tiled)
+    def forward(*args: Any, fused_lm_head: bool = False, **given: Any) -> Any:
+        if not fused_lm_head:
+            return tiled(*args, **given)
+        labels = given.pop("labels")[:, 1:]
+        given.pop(
+            "attention_mask", None
+        )  # padding comes last, where no token of a row sees it; without it attention is quicker
+        mask = labels != -100
+        states = model.base_model(*args, **given).last_hidden_state[:, :-1][mask]
+        logps = model.get_output_embeddings()(states).log_softmax(dim=-1)
+        with torch.no_grad():
+            entropy = -(logps.exp() * logps).sum(dim=-1)
+            first = logps.argmax(dim=-1) == labels[mask]
+        found = logps.gather(1, labels[mask][:, None])[:, 0]
+        return FusedCausalLMOutput(
+            log_probs=found.new_zeros(mask.shape).masked_scatter(mask, found),
+            entropy=entropy.new_zeros(mask.shape).masked_scatter(mask, entropy),
+            is_top1=torch.zeros_like(mask).masked_scatter(mask, first),
+            label_mask=mask,
+        )
+
+    model.forward = forward
 
 
 def save_adapter_alone(model: nn.Module) -> None:

@@ -69,10 +69,12 @@ def sft(pairs: Pairs, strengths: Strengths) -> Tensor:  # noqa: ARG001  one sign
 
 
 def dpop(pairs: Pairs, strengths: Strengths) -> Tensor:
-    """−log σ(β(Δw − Δl − λ·max(0, −Δw))): Pal et al., Smaug (DPO-Positive), arXiv 2402.13228, eq. 3.
+    """−log σ(β(Δw − Δl − λ·max(0, −Δw))): Pal et al., Smaug (DPO-Positive), arXiv 2402.13228v2, eq. 3.
 
     The paper writes the last term as max(0, log r(w|x)/π(w|x)), which is max(0, −Δw): a chosen response below the reference's
-    probability costs λ times what it lost, inside the sigmoid.
+    probability costs λ times what it lost, inside the sigmoid. The first version closed β's bracket elsewhere; the authors call
+    that an error, mended in the second (github.com/abacusai/smaug/issues/2), where they also found λ from 5 to 500 to matter
+    little. The recipes' default of 50 is the paper's (section 5).
     """
     lost = (-pairs.chosen_ratio).clamp(min=0)
     return -logsigmoid(strengths.beta * (pairs.chosen_ratio - pairs.rejected_ratio - strengths.dpop_lambda * lost))

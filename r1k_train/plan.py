@@ -2,8 +2,8 @@
 
 Memory is counted by part for one GPU, from the model's shape and the longest row; the peak is the highest of three moments of a
 step. What a CUDA context, the allocator's fragmentation and the collectives' buffers add is one allowance, `ALLOWANCE`.
-`benchmarks/train.py plan` measures it: on a CPU within 15 % (2 and 9 %) on the two shapes, of those that no constant was read
-off, which were measured to the end. No GPU was at hand.
+`benchmarks/train.py plan` measures it: on a CPU within 15 % (2, 7 and 9 %) on the three shapes, of those that no constant was
+read off, which were measured to the end. No GPU was at hand.
 """
 
 import argparse

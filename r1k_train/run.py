@@ -139,7 +139,7 @@ def prepare(rows: Dataset, arguments: RunArguments, settings: Any, tokenizer: An
     shown = shown.remove_columns(sorted(set(shown.column_names) - keep))
     if arguments.order != "mixed":
         settings.train_sampling_strategy = "sequential"
-    elif settings.train_sampling_strategy == "group_by_length":
+    elif settings.train_sampling_strategy in {"group_by_length", "batch_rebalance"}:
         shown = shown.add_column(settings.length_column_name, [sum(one) for one in found])
     return shown, said
 

@@ -9,7 +9,8 @@ from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
-from r1k_train import run
+from r1k_train import run, tiny
+from r1k_train.lm_head import head_on_labels_alone
 
 
 @dataclasses.dataclass
@@ -82,6 +83,8 @@ def _main(words: Sequence[str] | None) -> int:
         model=base, args=settings, train_dataset=shown, processing_class=tokenizer, peft_config=adapter
     )
     trainer.data_collator = Weighing(trainer.data_collator)
+    if model.model_name_or_path == tiny.NAME:
+        head_on_labels_alone(base)
     trainer.accelerator.print(said)
     run.add_probe(trainer, arguments, settings, tokenizer)
     run.finish(trainer, settings)

@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from trl.trainer.utils import add_fused_lm_head
 
-from r1k_train.lm_head import AdaptedHead, save_adapter_alone, show_adapted_head, untie
+from r1k_train.lm_head import AdaptedHead, head_on_labels_alone, save_adapter_alone, show_adapted_head, untie
 from tests.small_model import small_model
 
 TARGETS = ["q_proj", "v_proj", "lm_head"]
@@ -99,3 +99,24 @@ def test_an_untied_head_learns_alone() -> None:
         model.lm_head.weight.add_(1)
     model.tie_weights()
     assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
+
+
+def test_a_head_on_labels_alone_is_the_tiled_one_of_padded_rows() -> None:
+    ids, labels = batch()
+    labels[1, 9:] = -100
+    seen = (torch.arange(12) < torch.tensor([[12], [9]])).long()
+    tiled, alone = small_model(), small_model()
+    for model in (tiled, alone):
+        add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+    head_on_labels_alone(alone)
+    expected, found = (
+        model(input_ids=ids, labels=labels, attention_mask=seen, fused_lm_head=True, use_cache=False)
+        for model in (tiled, alone)
+    )
+    for name in ("log_probs", "entropy", "is_top1", "label_mask"):
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
+    for outputs in (expected, found):
+        (-outputs.log_probs.sum() / 10).backward()
+    for (name, wanted), had in zip(tiled.named_parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(had.grad, wanted.grad, rtol=1e-4, atol=1e-6, msg=name)
+    assert torch.equal(alone(input_ids=ids).logits, tiled(input_ids=ids).logits)

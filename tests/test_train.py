@@ -10,14 +10,17 @@ import torch
 import yaml
 from datasets import Dataset
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1k_train import data, dpo, merge, run, sft
+from r1k_train.eval import merged
 from r1k_train.sft import SftArguments
 from tests.small_model import small_model, small_tokenizer
 
 RECIPES = Path(__file__).parents[1] / "r1k_train" / "recipes"
+PAIRS = ["--use_cpu", "true", "--dataset_name", "FOLDER", "--dataset_config", "preference"]
 SHORT = ["--logging_steps", "1", "--disable_tqdm", "true", "--max_length", "512"]
 
 
@@ -69,7 +72,7 @@ def test_loss_falls(runs: Runs) -> None:
 def test_every_matrix_of_the_adapter_has_moved(runs: Runs) -> None:
     weights = load_file(runs.sft / "adapter_model.safetensors")
     second = {name: one for name, one in weights.items() if ".lora_B." in name}
-    assert len(second) == 3 * 7 + 1
+    assert len(second) == 2 * 7 + 1
     assert any("lm_head" in name for name in second)
     assert all(one.abs().max() > 0 for one in second.values())  # peft starts them at zero
     after = load_file(runs.dpo / "adapter_model.safetensors")
@@ -121,6 +124,12 @@ def test_merged_it_says_the_same(runs: Runs, tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(merged(ids).logits, adapted(input_ids=ids).logits, atol=1e-4)
     assert merge.main([str(runs.dpo), str(tmp_path / "merged")]) == 2
+
+
+def test_an_adapter_is_merged_before_it_is_evaluated(runs: Runs, tmp_path: Path) -> None:
+    folder = merged(str(runs.sft), tmp_path)
+    assert Path(folder).is_relative_to(tmp_path)
+    assert AutoModelForCausalLM.from_pretrained(folder).config.vocab_size
 
 
 def test_the_record_makes_the_run_again(runs: Runs, folder: Path) -> None:
@@ -201,6 +210,23 @@ def test_precomputed_reference_gives_the_same_losses(runs: Runs, folder: Path, t
     assert logged(tmp_path / "each") == pytest.approx(logged(tmp_path / "before"), rel=1e-4)
 
 
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose configuration and tokenizer can be read, and whose weights can't."""
+    path = tmp_path_factory.mktemp("models") / "torn"
+    small_model().save_pretrained(path)
+    small_tokenizer().save_pretrained(path)
+    (path / "model.safetensors").write_bytes(b"torn")
+    return path
+
+
+def test_a_run_with_nothing_wrong_reads_the_weights(folder: Path, torn: Path, tmp_path: Path) -> None:
+    """So what is refused in a sentence for another reason, on this model, is refused before."""
+    words = recipe("sft", folder, tmp_path / "run", "--model_name_or_path", str(torn), "--max_length", "2048")
+    with pytest.raises(SafetensorError):
+        sft.main(words)
+
+
 @pytest.mark.parametrize(
     ("command", "words", "sentence"),
     [
@@ -213,14 +239,19 @@ def test_precomputed_reference_gives_the_same_losses(runs: Runs, folder: Path, t
         (sft, ["--use_cpu", "true", "--dataset_name", "FOLDER", "--model_name_or_path", "tiny", "--max_length", "8"], "cut"),
         (sft, ["--use_cpu", "true", "--packing", "true", "--forward_weight", "2"], "packed rows have no weight"),
         (dpo, ["--use_cpu", "true", "--dataset_name", "FOLDER"], "--dataset_config preference"),
+        (dpo, ["--use_cpu", "true", "--attn_implementation", "flash_attention_2"], "flash-attn is not installed"),
+        (dpo, ["--use_cpu", "true", "--dataset_name", "FOLDER", "--dataset_config", "backwards"], "configuration backwards"),
+        (dpo, [*PAIRS, "--model_name_or_path", "nowhere/none"], "can't be reached"),
+        (dpo, [*PAIRS, "--adapter_name_or_path", "nowhere"], "holds no adapter that can be read"),
         (dpo, ["--use_cpu", "true", "--loss_type", "dpop", "ipo"], "can be combined neither"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(
-    command: Any, words: list[str], sentence: str, folder: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    command: Any, words: list[str], sentence: str, folder: Path, torn: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     words = [str(folder) if word == "FOLDER" else word for word in words]
-    assert command.main([*words, "--activation_checkpointing", "false", "--output_dir", str(tmp_path)]) == 2
+    words = ["--model_name_or_path", str(torn), *words, "--activation_checkpointing", "false", "--output_dir", str(tmp_path)]
+    assert command.main(words) == 2
     error = capfd.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("r1k_train: ")
     assert sentence in error
@@ -229,9 +260,10 @@ def test_what_is_wrong_is_said_in_a_sentence(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(("command", "recipe_of_a_gpu"), [(sft, "sft/7b.yaml"), (dpo, "dpo/7b.yaml")])
 def test_a_recipe_of_a_gpu_says_that_there_is_none(
-    command: Any, recipe_of_a_gpu: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    command: Any, recipe_of_a_gpu: str, torn: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     words = ["--config", str(RECIPES / recipe_of_a_gpu), "--output_dir", str(tmp_path / "run")]
+    words += ["--model_name_or_path", str(torn)]
     assert command.main(words) == 2
     (said,) = capfd.readouterr().err.strip().splitlines()
     assert "there is no GPU here: --use_cpu true --bf16 false runs without one" in said
@@ -239,9 +271,12 @@ def test_a_recipe_of_a_gpu_says_that_there_is_none(
 
 
 @pytest.mark.parametrize("command", [sft, dpo])
-def test_a_dataset_without_the_columns_is_refused(command: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_dataset_without_the_columns_is_refused(
+    command: Any, torn: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     Dataset.from_list([{"text": "x"}]).to_parquet(tmp_path / "other.parquet")
     words = ["--dataset_name", str(tmp_path / "other.parquet"), "--use_cpu", "true", "--bf16", "false"]
+    words += ["--model_name_or_path", str(torn)]
     assert command.main([*words, "--activation_checkpointing", "false", "--output_dir", str(tmp_path)]) == 2
     assert "has the columns text: training needs prompt with completion" in capfd.readouterr().err
 
@@ -261,10 +296,13 @@ def test_the_heads_adapter_is_refused_where_weights_are_split(
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_key_of_a_recipe_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [sft, dpo])
+def test_an_unknown_key_of_a_recipe_is_named(
+    command: Any, torn: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("learnin_rate: 1.0e-4\nuse_cpu: true\nactivation_checkpointing: false\n")
-    assert sft.main(["--config", str(path)]) == 2
+    assert command.main(["--config", str(path), "--model_name_or_path", str(torn)]) == 2
     assert "learnin_rate" in capfd.readouterr().err
 
 
