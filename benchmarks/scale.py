@@ -130,8 +130,8 @@ def build(folder: Path, pairs: int, base_url: str) -> None:
                 "deepseek_attempt": f"\\boxed{{{(2 * number + 37) / (number % 17 + 2):.3f}}}",
             }
             file.write(json.dumps(row) + "\n")
-    words = ["--source", source, "--base-url", base_url, "--model", "m", "--tokenizer", "none", "--benchmarks", "none"]
-    ended = run(["-m", "r1k_builder", *words, "--output", folder, "--concurrency", "128"])
+    words = f"--base-url {base_url} --model m --tokenizer none --benchmarks none --concurrency 128".split()
+    ended = run(["-m", "r1k_builder", "--source", source, "--output", folder, *words])
     seconds = ended.samples[-1].moment - ended.began
     print(
         f"{2 * pairs:,} rows the whole way: {seconds:.0f} s, {2 * pairs / seconds:,.0f} rows/s, peak {ended.peak() / 1e6:.0f}"
