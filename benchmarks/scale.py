@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from answered import write_answered
+from corpus import Corpus
 from measure import run
 
 from r1k_builder.config import BuildConfig, TeacherConfig
@@ -45,10 +46,16 @@ print(f"{len(rows)} {loaded:.1f} {streamed} {time.perf_counter() - began - loade
 
 
 class Solver:
-    """The embedded teacher's answers as its host would send them."""
+    """The embedded teacher's answers as its host would send them, with chains of thought of `more` characters more."""
+
+    def __init__(self, more: int) -> None:
+        self._corpus, self._more = Corpus(), more
 
     def reply(self, prompt: str) -> bytes:
         found = answer(prompt)
+        if self._more:
+            number = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:6])
+            found = found._replace(reasoning=self._corpus.text(number, self._more) + found.reasoning)
         words = [len(text.split()) for text in (prompt, found.reasoning, found.content)]
         usage = {"prompt_tokens": words[0], "completion_tokens": words[1] + words[2], "total_tokens": sum(words)}
         message = {"role": "assistant", "content": found.content, "reasoning_content": found.reasoning}
@@ -78,10 +85,10 @@ def config_of(pairs: int) -> BuildConfig:
     return BuildConfig(source="embedded", teacher=teacher, tokenizer="none", benchmarks=None, limit=pairs)
 
 
-def make(folder: Path, pairs: int, shards: int) -> None:
+def make(folder: Path, pairs: int, shards: int, reasoning: int) -> None:
     """The journals, a process for each."""
     began = time.perf_counter()
-    words = [sys.executable, __file__, "--work", str(folder), "--pairs", str(pairs), "--make"]
+    words = [sys.executable, __file__, "--work", str(folder), "--pairs", str(pairs), "--reasoning", str(reasoning), "--make"]
     making = [subprocess.Popen([*words, f"{number}/{shards}"]) for number in range(1, shards + 1)]
     if any(process.wait() for process in making):
         raise SystemExit("a shard could not be made")
@@ -130,8 +137,8 @@ def build(folder: Path, pairs: int, base_url: str) -> None:
                 "deepseek_attempt": f"\\boxed{{{(2 * number + 37) / (number % 17 + 2):.3f}}}",
             }
             file.write(json.dumps(row) + "\n")
-    words = ["--source", source, "--base-url", base_url, "--model", "m", "--tokenizer", "none", "--benchmarks", "none"]
-    ended = run(["-m", "r1k_builder", *words, "--output", folder, "--concurrency", "128"])
+    words = f"--base-url {base_url} --model m --tokenizer none --benchmarks none --concurrency 128".split()
+    ended = run(["-m", "r1k_builder", "--source", source, "--output", folder, *words])
     seconds = ended.samples[-1].moment - ended.began
     print(
         f"{2 * pairs:,} rows the whole way: {seconds:.0f} s, {2 * pairs / seconds:,.0f} rows/s, peak {ended.peak() / 1e6:.0f}"
@@ -154,13 +161,13 @@ def load(folder: Path) -> None:
     shutil.rmtree(cache)
 
 
-def measure(work: Path, sizes: Sequence[int], shards: int) -> bool:
+def measure(work: Path, sizes: Sequence[int], shards: int, reasoning: int) -> bool:
     """Each size from nothing; whether the peak is flat."""
     found = []
     for pairs in sizes:
         folder = work / f"scale-{pairs}"
         shutil.rmtree(folder, ignore_errors=True)
-        make(folder, pairs, shards)
+        make(folder, pairs, shards, reasoning)
         found.append(export(folder, pairs))
         load(folder)
     growth = found[-1].peak / found[0].peak
@@ -173,11 +180,12 @@ def main() -> Any:
     parser.add_argument("--work", type=Path, required=True, help="a folder with room: some 8 GB for a million rows")
     parser.add_argument("--pairs", type=int, nargs="+", default=[50_000, 500_000], help="sizes (default: 50000 500000)")
     parser.add_argument("--shards", type=int, default=2, help="journals, made by so many processes (default: 2)")
+    parser.add_argument("--reasoning", type=int, default=0, help="characters more of each chain of thought (default: 0)")
     parser.add_argument("--base-url", help="ask this host for all of it, over HTTP, instead")
     parser.add_argument("--make", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make:
-        write_answered(options.work, config_of(options.pairs[0]), Solver(), shard=Shard.parse(options.make))
+        write_answered(options.work, config_of(options.pairs[0]), Solver(options.reasoning), shard=Shard.parse(options.make))
         return None
     options.work.mkdir(parents=True, exist_ok=True)
     if options.base_url:
@@ -187,7 +195,7 @@ def main() -> Any:
             build(folder, pairs, options.base_url)
             load(folder)
         return None
-    return 0 if measure(options.work, options.pairs, options.shards) else 1
+    return 0 if measure(options.work, options.pairs, options.shards, options.reasoning) else 1
 
 
 if __name__ == "__main__":

@@ -47,14 +47,22 @@ NODE = Constant(
 )
 STREAM = Constant(21, "tokens written a second for one request", "the same: 20 to 22")
 GPU_HOUR = Constant(2, "dollars for an hour of a GPU", "the same, which assumes it")
-ASKED = Constant(300, "source rows a second through one build process", "`benchmarks/scale.py --base-url`")
-EXPORTED = Constant(500, "source rows a second that an export verifies, pairs and writes", "`benchmarks/scale.py`")
-PEAK = Constant(300, "MB of memory, at most, in an export", "`benchmarks/scale.py`, largest size")
+ASKED = Constant(
+    50,
+    "source rows a second through one build process, at least",
+    "`benchmarks/scale.py --base-url`: 5,000 in 93 s, on two cores with other work",
+)
+EXPORTED = Constant(
+    390, "source rows a second that an export verifies, pairs and writes", "`benchmarks/scale.py`: 50,000 rows in 128 s"
+)
+PEAK = Constant(690, "MB of memory, at most, in an export and its processes", "the same; 663 MB at a tenth of the rows")
 IN_FLIGHT = Constant(4096, "requests in flight in one build process", "the most that `--concurrency` takes")
-BESIDE = Constant(6_000, "bytes of a journal for a row, beside its answers", "`benchmarks/scale.py`")
-PACKED = Constant(2.9, "times that `r1k-build compact` makes an answer smaller", "30 answers of DeepSeek-R1 in s1K-1.1")
-COPIES = Constant(2.0, "bytes of Parquet for a byte of answers", "a build of answers of 26 kB each")
-CONSTANTS = (WRITTEN, READ, NODE, STREAM, GPU_HOUR, ASKED, IN_FLIGHT, EXPORTED, PEAK, BESIDE, PACKED, COPIES)
+JOURNAL = Constant(
+    3.0, "bytes of a journal for a byte of answers", "30 rows of s1K-1.1, with DeepSeek-R1's answers and the source's traces"
+)
+COMPACTED = Constant(1.3, "the same after `r1k-build compact`", "the same rows")
+DATASET = Constant(3.2, "bytes of Parquet for a byte of answers", "the same rows, without `mixed-500` and `probe`")
+CONSTANTS = (WRITTEN, READ, NODE, STREAM, GPU_HOUR, ASKED, IN_FLIGHT, EXPORTED, PEAK, JOURNAL, COMPACTED, DATASET)
 
 HOSTED: Price = PRESETS["openrouter"].price  # type: ignore[assignment]  # it has one
 DISK = 2e12
@@ -91,13 +99,9 @@ def hosted(rows: int) -> float:
     return float(HOSTED.prompt) * rows * READ.value / 1e6 + float(HOSTED.completion) * rows * WRITTEN.value / 1e6
 
 
-def journal(rows: int, packed: float = 1) -> float:
-    """Bytes of all journals."""
-    return rows * (WRITTEN.value * CHARACTERS / packed + BESIDE.value)
-
-
-def dataset(rows: int) -> float:
-    return rows * WRITTEN.value * CHARACTERS * COPIES.value
+def volume(rows: int, kind: Constant) -> float:
+    """Bytes of JOURNAL, COMPACTED or DATASET."""
+    return rows * WRITTEN.value * CHARACTERS * kind.value
 
 
 def exporting(rows: int) -> float:
@@ -109,7 +113,7 @@ WEEK = {
     "a node of 8 GPUs": DAYS * SECONDS * NODE.value / WRITTEN.value,
     "a build process": DAYS * SECONDS * min(ASKED.value, IN_FLIGHT.value * STREAM.value / WRITTEN.value),
     "the export": DAYS * SECONDS * EXPORTED.value,
-    "a disk of 2 TB, journals compacted, with the dataset": DISK / (journal(1, PACKED.value) + dataset(1)),
+    "a disk of 2 TB, journals compacted, with the dataset": DISK / (volume(1, COMPACTED) + volume(1, DATASET)),
 }
 """Source rows that one of each takes in a week."""
 
@@ -168,9 +172,7 @@ def builder() -> str:
             f"{size:,}",
             f"{REQUESTS * rows_a_second(size):,.1f}",
             f"{processes(size):,}",
-            volume(journal(size)),
-            volume(journal(size, PACKED.value)),
-            volume(dataset(size)),
+            *(shown(volume(size, kind)) for kind in (JOURNAL, COMPACTED, DATASET)),
             f"{24 * exporting(size):,.1f}",
             f"{PEAK.value:,.0f}",
         ]
@@ -200,7 +202,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *rows))
 
 
-def volume(size: float) -> str:
+def shown(size: float) -> str:
     return f"{size / 1e12:,.1f} TB" if size >= 1e12 else f"{size / 1e9:,.0f} GB"
 
 

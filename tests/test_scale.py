@@ -21,7 +21,7 @@ def test_the_tables_of_the_document_are_those_of_the_code() -> None:
 
 def test_more_rows_need_more_of_everything_but_memory() -> None:
     sizes = runpy.run_path(str(ROOT / "benchmarks" / "sizes.py"))
-    for needed in ("node_days", "nodes", "in_flight", "hosted", "journal", "dataset", "exporting"):
+    for needed in ("node_days", "nodes", "in_flight", "hosted", "exporting"):
         small, large = (sizes[needed](rows) for rows in (10**6, 10**8))
         assert large > 50 * small > 0, needed
 
