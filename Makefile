@@ -22,7 +22,7 @@ $(VENV)/builder: $(VENV)/made pyproject.toml
 
 $(VENV)/dev: $(VENV)/builder
 	$(BIN)/pip install --quiet --disable-pip-version-check 'torch==2.13.0'  # first, where a small CPU build is at hand
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,train,eval,review]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,train,eval,review,ray]'
 	@touch $@
 
 demo: $(VENV)/builder  ## build r1k from the embedded bank, show its first row

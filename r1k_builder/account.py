@@ -5,13 +5,15 @@ spent + reserved <= `--max-cost` at every moment, with what is in flight counted
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, NamedTuple
 
 from r1k_builder.config import BuildConfig
 from r1k_builder.errors import BudgetReached, R1kError, UsageError
 from r1k_builder.journal import MAYBE_BILLED, Journal, RawReply
+from r1k_builder.limiter import Money
 from r1k_builder.reply import UnreadableReply, read_reply
 from r1k_builder.schema import Completion, Request, Usage
 
@@ -36,7 +38,7 @@ class Account:
     Raises UsageError where a cap is asked for that can't be kept.
     """
 
-    def __init__(self, config: BuildConfig, journal: Journal) -> None:
+    def __init__(self, config: BuildConfig, journal: Journal, *, leased: bool = False) -> None:
         self.stopped_by: R1kError | None = None
         """Set by the pipeline when the run is to end; from then on `sent` raises Stopped."""
         self.completion_tokens = 0
@@ -46,6 +48,10 @@ class Account:
         self._journal = journal
         self._config = config
         self._cap = check_cap(config)
+        self._is_final = not leased
+        """There will be no more than the cap; else that is what `allow` has allowed so far."""
+        self._wanted: list[int] = []
+        """What requests may cost that wait for it."""
         self._reserved: dict[int, int] = {}
         self._held = 0
         """The sum of what is reserved: a batch holds thousands of requests."""
@@ -55,6 +61,8 @@ class Account:
         self.replies, self.cost, self.unpriced = sums.replies, sums.cost, sums.unpriced
         self.catch_up()
         self._spent = journal.spent_at_most()
+        if leased and self._cap is not None:
+            self._cap = self._spent
 
     def catch_up(self) -> None:
         """Enter what the replies cost that are in the journal and not in its ledger: those of a run that was cut off."""
@@ -124,14 +132,43 @@ class Account:
         return cost
 
     async def _make_room(self, most: int) -> None:
+        with self._wanting(most):
+            async with self._changed:
+                while self.stopped_by is None and self._spent + self._held + most > (self._cap or 0):
+                    if not self._reserved and self._is_final:
+                        spent, cap = dollars(self._spent), dollars(self._cap or 0)
+                        raise BudgetReached(
+                            f"the next request could pass --max-cost: ${spent:.2f} of ${cap:.2f} are spent"
+                            f" and it may cost ${dollars(most):.2f}; type r1k-build --resume --max-cost MORE"
+                        )
+                    await self._changed.wait()
+
+    @contextmanager
+    def _wanting(self, most: int) -> Iterator[None]:
+        self._wanted.append(most)
+        try:
+            yield
+        finally:
+            self._wanted.remove(most)
+
+    def standing(self, ahead: int, *, is_tight: bool) -> Money | None:
+        """What is spent, reserved and needed, with as much as `ahead` requests more; None: there is no cap.
+
+        Where money `is_tight` what is not needed now is given back by saying so.
+        """
+        if self._cap is None:
+            return None
+        committed, least = self._spent + self._held, min(self._wanted, default=0)
+        if is_tight and (not least or self._cap < committed + least):
+            self._cap = committed
+        wanted = sum(self._wanted) + (0 if is_tight or not self._wanted else max(self._wanted) * ahead)
+        return Money(self._spent, self._held, self._cap, least, wanted)
+
+    async def allow(self, cap: int, *, is_final: bool) -> None:
+        """Spend up to `cap` from now on; `is_final`: it will not be more."""
+        self._cap, self._is_final = cap, is_final
         async with self._changed:
-            while self.stopped_by is None and self._spent + self._held + most > (self._cap or 0):
-                if not self._reserved:
-                    raise BudgetReached(
-                        f"the next request could pass --max-cost: ${dollars(self._spent):.2f} of ${dollars(self._cap or 0):.2f}"
-                        f" are spent and it may cost ${dollars(most):.2f}; type r1k-build --resume --max-cost MORE"
-                    )
-                await self._changed.wait()
+            self._changed.notify_all()
 
     def _reserve(self, attempt: int, most: int) -> None:
         self._reserved[attempt] = most

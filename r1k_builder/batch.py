@@ -16,7 +16,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
@@ -32,13 +32,13 @@ from r1k_builder.folder import local_errors
 from r1k_builder.journal import Batch, Journal, Waiting
 from r1k_builder.reply import is_bad_request, quote
 from r1k_builder.schema import Completion, Request
+from r1k_builder.slots import Queue, Slots
 from r1k_builder.teacher import (
     CHAT,
     UNREACHABLE_AFTER,
     Patience,
     Recorder,
     Said,
-    SlotPool,
     Teacher,
     Transient,
     give_up,
@@ -81,6 +81,10 @@ class Standing(NamedTuple):
 def check_offers(config: BuildConfig) -> None:
     """Raise UsageError where --batch is asked for of a host that is known to sell no batches."""
     for model in config.models:
+        if config.batch and len(model.urls) > 1:
+            raise UsageError(
+                f"a batch waits at one host, and --base-url names {len(model.urls)}: give one of them, or leave --batch off"
+            )
         if config.batch and model.batch_offer is None:
             option = "--teacher" if model is config.teacher else "--judge"
             raise UsageError(
@@ -104,9 +108,16 @@ class Batches(Teacher):
     """A model that is asked in batches. Where `--batch` is off it waits for those under way, and asks all else online."""
 
     def __init__(
-        self, config: BuildConfig, model: TeacherConfig, base_url: str, recorder: Recorder, slots: SlotPool, journal: Journal
+        self,
+        config: BuildConfig,
+        model: TeacherConfig,
+        slots: Mapping[str, Slots],
+        turns: Queue,
+        recorder: Recorder,
+        journal: Journal,
     ) -> None:
-        super().__init__(config, model, base_url, recorder, slots)
+        super().__init__(config, model, slots, turns, recorder)
+        (self._endpoint,) = self.endpoints.values()
         self.standing: dict[int, Standing] = {}
         """Of each batch that waits at the host."""
         self._journal = journal
@@ -389,14 +400,15 @@ class Batches(Teacher):
             )
             for one, said in some:
                 try:
-                    self._answer(one.key, await self._read(one.attempt, one.key, said))
+                    self._answer(one.key, await self._read(self._endpoint, one.attempt, one.key, said))
                 except (Transient, R1kError) as error:
                     self._answer(one.key, error)
 
     async def _fetch(self, file: str, path: Path) -> None:
         """Bring a file of the host's to `path`: it can be larger than memory."""
         try:
-            async with self._client.get(f"{self._base}/files/{quote_path(file, safe='')}/content") as response:
+            url = f"{self._endpoint.base}/files/{quote_path(file, safe='')}/content"
+            async with self._endpoint.client.get(url) as response:
                 if response.status != 200:
                     raise self._refusal(await self._refused(response), "GET", f"/files/{file}")
                 with local_errors(self._place), path.open("wb") as here:
@@ -428,7 +440,7 @@ class Batches(Teacher):
     async def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         """What the host answers, as an object. Raises Transient where it is worth another call, else HostRefused."""
         try:
-            calling = self._client.request(method, self._base + path, **content)
+            calling = self._endpoint.client.request(method, self._endpoint.base + path, **content)
             async with asyncio.timeout(self._config.deadline), calling as response:
                 if response.status // 100 != 2:
                     raise self._refusal(await self._refused(response), method, path)
@@ -459,7 +471,7 @@ class Batches(Teacher):
             return _Unknown(f"{told} to {path}: {advice}")
         if is_bad_request(said.status):
             return HostRefused(f"{told} to {method} {path}: mend what it says, then type r1k-build --resume, or {online}")
-        return self._meaning(said)
+        return self._meaning(self._endpoint, said)
 
 
 def _said(line: dict[str, Any]) -> Said:

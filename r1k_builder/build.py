@@ -482,25 +482,27 @@ def allowed(config: BuildConfig, opened: Opened, shard: Shard | None) -> BuildCo
     return config.model_copy(update={"max_cost": left})
 
 
-async def ask(opened: Opened, config: BuildConfig, watch: Callable[[Pipeline], Any]) -> None:
+async def ask(opened: Opened, config: BuildConfig, watch: Callable[[Pipeline], Any], *, leased: bool = False) -> None:
     """Ask the models for all that is owed, with `watch(pipeline)` awaited beside it as the display.
 
-    Towards `--accepted`, read on in the source for as long as it takes.
+    Towards `--accepted`, read on in the source for as long as it takes. `leased`: as `Pipeline` has it; `watch` then lends.
     """
     relax_collector()
     journal = opened.journal
-    while await _ask_once(journal, opened.others, config, watch):
+    while await _ask_once(journal, opened.others, config, watch, leased=leased):
         more = 2 * journal.source_read()
         if opened.source is None or not _read_on(journal, config, opened.source, more):
             return
 
 
-async def _ask_once(journal: Journal, others: list[JournalView], config: BuildConfig, watch: Callable[[Pipeline], Any]) -> bool:
+async def _ask_once(
+    journal: Journal, others: list[JournalView], config: BuildConfig, watch: Callable[[Pipeline], Any], *, leased: bool
+) -> bool:
     """Go through the rows of the journal; whether they were too few."""
     place = journal.path.parent
     quota = None if config.accepted is None else Quota(config.accepted, place, Reviews.of(place))
     compared = NO_BENCHMARKS if quota is None else benchmarks.load(config, place)
-    pipeline = Pipeline(config, journal, quota, compared, Journals([journal, *others]))
+    pipeline = Pipeline(config, journal, quota, compared, Journals([journal, *others]), leased=leased)
     display = asyncio.create_task(watch(pipeline))
     try:
         await pipeline.run()
@@ -649,6 +651,8 @@ def _manifest(journals: Journals, config: BuildConfig, settings: Settings, state
         "teacher": {
             "host": config.teacher.host,
             "model": config.teacher.host_model,
+            "endpoints": list(config.teacher.urls),
+            "answers_by_host": journals.answers_by_host(),
             "returned_models": journals.returned_models(),
             "sampling": config.teacher.sampling,
         },

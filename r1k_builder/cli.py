@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -58,6 +58,9 @@ from r1k_builder.schema import Stage
 from r1k_builder.shards import Shard
 from r1k_builder.teacher import read_api_key
 
+if TYPE_CHECKING:
+    from r1k_builder.engine import Engine
+
 EXAMPLES = """\
 examples:
   r1k-build --source embedded --teacher embedded --tokenizer none --limit 100    try it: no key, no network, no cost
@@ -65,10 +68,12 @@ examples:
   r1k-build --max-cost 25                                        build r1k in ./r1k, at most $25
   r1k-build --resume                                             go on after anything: a kill, a full disk, no credit
   r1k-build --source qa.jsonl --base-url http://127.0.0.1:8000/v1 --model my-model --output my-r1k
+  r1k-build --source qa.jsonl --base-url http://a:8000/v1 --base-url http://b:8000/v1 --model my-model    two replicas
   r1k-build --resume --samples 4 --judge gemini                  more evidence for the rows there are; asks what is new
   r1k-build --accepted 1000 --until-verified 5 --max-cost 100    exactly 1,000 verified rows, inverted afresh up to 5 times
   r1k-build --teacher novita --batch                             in batches, where a host sells them for less: within days
   r1k-build --resume --shard 3/16 --source qa.jsonl              one of 16 shares of the source, on any machine; then export
+  r1k-build --engine ray --ray-address auto --shards 8 --source qa.jsonl    8 shares on a Ray cluster, one limit and budget
   r1k-build status r1k                                           rows, tokens and cost, while it runs or after
   r1k-build export r1k                                           write the folder again from the journal; asks nothing
   r1k-build verify r1k                                           check every row again and say what has changed; asks nothing
@@ -93,6 +98,9 @@ OF_HOST = ("base_url", "model", "key_variable", "price", "batch_factor")
 
 UNTOLD = ("base_url", "key_variable", "judge_base_url", "judge_key_variable")
 """Settings whose refused value is not repeated on the screen: it may be a key in the wrong place."""
+
+SEVERAL = ("base_url",)
+"""Options that may be given several times."""
 
 FLAGS = ("cycle", "with_completions", "batch")
 """Options that take no value."""
@@ -173,6 +181,20 @@ def make_parser() -> Parser:
         " --limit counts rows of the whole source; of --max-cost each shard may spend an N-th.",
     )
     build.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="Who runs the build: this process, or --shards processes on a Ray cluster that share one limit and one budget"
+        " (default: local; ray needs pip install 'r1k[ray]').",
+    )
+    build.add_argument("--shards", metavar="N", help="With --engine ray: in how many shards to build.")
+    build.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="With --engine ray: the cluster, or 'auto' for the one that this machine is part of (default: one on this machine"
+        " alone). Every node sees --output at the same path, and has the API key in the environment of its 'ray start'.",
+    )
+    build.add_argument(
         "--replay",
         metavar="REPO_OR_FOLDER",
         help="Take the answers that another build publishes (--with-completions): what they cover is not asked again.",
@@ -189,7 +211,9 @@ def make_parser() -> Parser:
 def add_field(parser: Any, name: str, text: str) -> None:
     """The option of a configuration's field."""
     option = f"--{name.replace('_', '-')}"
-    if name in FLAGS:
+    if name in SEVERAL:
+        parser.add_argument(option, dest=name, metavar=_metavar(name), action="append", help=text)
+    elif name in FLAGS:
         parser.add_argument(option, dest=name, action=argparse.BooleanOptionalAction, default=None, help=text)
     else:
         parser.add_argument(option, dest=name, metavar=_metavar(name), help=text)
@@ -237,9 +261,9 @@ def given_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {**top, "teacher": of_teacher}
 
 
-def _value(text: str | bool) -> str | bool | None:
+def _value(given: str | bool | list[str]) -> str | bool | list[str] | None:
     """`none` stands for no value, but for the tokenizer, where it is a name."""
-    return None if text == "none" else text
+    return None if given in ("none", ["none"]) else given
 
 
 WRONG = {
@@ -273,7 +297,7 @@ def make_config(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None
         return BuildConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][-1]) if first["loc"] else "?"
+        name = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "?")
         option = "--" + {"preset": "teacher"}.get(name, name).replace("_", "-")
         given_value = "" if name in UNTOLD else f" {first['input']!r}"
         said = WRONG.get(first["type"], "{msg}").format(**first.get("ctx", {}), msg=first["msg"])
@@ -292,6 +316,7 @@ def run_build(words: Sequence[str]) -> int:
     saved = _saved(folder, given) if begun and not options.overwrite else None
     config = make_config(given, saved)
     _check_shard(config, shard, overwrite=options.overwrite)
+    _check_engine(config, options)
     if options.dry_run:
         check_offers(config)
         return _dry_run(folder, config, options.replay, anew=options.overwrite)
@@ -301,11 +326,13 @@ def run_build(words: Sequence[str]) -> int:
             f" or r1k-build --overwrite{_output(folder)} to start anew"
         )
     published = None if options.replay is None else find_published(options.replay)
-    if saved is None and published is None:
+    if saved is None and published is None and options.ray_address is None:
         for model in config.models:
             read_api_key(model.api_key_variable)
     check_cap(config)
     check_offers(config)
+    if options.engine == "ray":
+        return _build_on_ray(folder, config, options)
     folder.create()
     with folder.building():
         if options.overwrite:
@@ -333,6 +360,73 @@ def _check_shard(config: BuildConfig, shard: Shard | None, *, overwrite: bool) -
         raise UsageError("--overwrite starts the whole folder anew, not a shard of it: move the folder away, or drop --shard")
     if shard is not None and config.accepted is not None:
         raise UsageError("--accepted counts verified rows through the whole source, which no shard sees: drop it, or --shard")
+
+
+def _check_engine(config: BuildConfig, options: argparse.Namespace) -> None:
+    """Raise UsageError for what does not go with the engine."""
+    if options.engine != "ray":
+        for name in ("shards", "ray_address"):
+            if getattr(options, name) is not None:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} goes with --engine ray; one share of a source alone is --shard I/N"
+                )
+        return
+    if options.shards is None or not re.fullmatch("[1-9][0-9]{0,3}", options.shards, re.ASCII):
+        raise UsageError("--engine ray needs --shards N, from 1 to 9999: as many as there are cores that may be kept busy")
+    for name, is_given in (("shard", options.shard), ("replay", options.replay), ("batch", config.batch)):
+        if is_given:
+            raise UsageError(f"--{name} does not go with --engine ray: drop one of them")
+    if config.accepted is not None:
+        raise UsageError(
+            "--accepted counts verified rows through the whole source, which no shard sees: drop it, or --engine ray"
+        )
+
+
+def _build_on_ray(folder: BuildFolder, config: BuildConfig, options: argparse.Namespace) -> int:
+    """Have shards ask on a Ray cluster, then write the dataset here."""
+    from r1k_builder.engine import Engine, cluster
+
+    note, began = partial(_note, folder), time.time()
+    with cluster(options.ray_address, int(options.shards)):
+        folder.create()
+        if options.overwrite:
+            with folder.building():
+                _set_aside(folder)
+        engine = Engine(folder, config, int(options.shards), options.accept_drift, note)
+        try:
+            asyncio.run(_show_engine(engine))
+        except R1kError as error:
+            if not folder.holds_build:
+                with folder.building():  # nothing was begun: it leaves no empty folder behind
+                    raise
+            folder.log(f"stopped: {error}")
+            _say(_stopped_shards(folder, config))
+            raise
+    with folder.lock():
+        report = _write_again(folder, {"teacher": {}})
+    _say(summary(folder, report, time.time() - began))
+    folder.log(summary(folder, report, time.time() - began))
+    return report.exit_code
+
+
+async def _show_engine(engine: "Engine") -> None:
+    def look() -> progress.Snapshot | None:
+        return progress.summed(list(engine.snapshots.values())) if engine.snapshots else None
+
+    display = asyncio.create_task(progress.show(look, lambda: engine.stopped_by is not None, Console(stderr=True)))
+    try:
+        await engine.run()
+    finally:
+        display.cancel()
+        await asyncio.wait([display])
+
+
+def _stopped_shards(folder: BuildFolder, config: BuildConfig) -> str:
+    with closing(Journals.open(path for path in folder.journals() if path.exists())) as journals:
+        counted, spent = _count(journals, config), journals.spent()
+        cost = progress.cost_text(spent.cost, spent.unpriced, spent.replies)
+        done = counted.accepted + counted.rejected
+        return f"{done:,} rows are done and {spent.replies:,} answers recorded ({cost}); nothing is lost"
 
 
 def _saved(folder: BuildFolder, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -483,7 +577,7 @@ def _dry_run(folder: BuildFolder, config: BuildConfig, replayed: str | None, *, 
     for name, value in [*config, *((f"teacher.{name}", value) for name, value in config.teacher)]:
         if name != "teacher":
             _say(f"  {name}: {'none' if value is None else value}")
-    _say(f"  asked of: {config.teacher.host_model} at {config.teacher.url or 'loopback, by this command'}")
+    _say(f"  asked of: {config.teacher.host_model} at {', '.join(config.teacher.urls) or 'loopback, by this command'}")
     if config.batch and (offer := config.teacher.batch_offer) is not None:
         _say(
             f"  in batches of up to {config.batch_size:,} requests, each answered within {offer.window},"
@@ -615,6 +709,9 @@ def status(folder: BuildFolder, config: BuildConfig, view: Journals) -> str:
     for batch in view.batches():
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(batch.made))
         lines.append(f"  waiting: {batch.requests:,} requests in {batch.remote or 'a batch'} at {batch.host} since {since}")
+    if len(config.teacher.hosts) > 1:
+        answers = view.answers_by_host()
+        lines.append(f"  endpoints: {progress.shares_text({host: answers.get(host, 0) for host in config.teacher.hosts})}")
     responses = ", ".join(f"{count:,} × {name}" for name, count in sorted(view.responses().items()))
     lines.append(f"  responses: {responses or 'none yet'}")
     written = f"{spent.completion:,} written, {spent.reasoning:,} of them reasoning"
@@ -635,7 +732,7 @@ def run_export(words: Sequence[str]) -> int:
     options = folder_argument("export", "Write the dataset folder again from its journal; asks nothing.", words)
     folder, began = _built(options), time.time()
     with folder.lock():
-        report = _write_again(folder, options)
+        report = _write_again(folder, given_settings(options))
     _say(summary(folder, report, time.time() - began))
     return report.exit_code
 
@@ -654,7 +751,7 @@ def run_verify(words: Sequence[str]) -> int:
             before = recheck.verdicts_of(folder.path, folder.manifest().get("configs", {}))
         except UsageError:  # the folder was never finished
             before = None
-        report = _write_again(folder, options)
+        report = _write_again(folder, given_settings(options))
         now = recheck.verdicts_of(folder.path, report.manifest["configs"])
     _say(recheck.report(report.manifest, before, now or recheck.Verdicts()))
     if report.rows["failed"]:
@@ -688,11 +785,11 @@ def _built(options: argparse.Namespace) -> BuildFolder:
     return folder
 
 
-def _write_again(folder: BuildFolder, options: argparse.Namespace) -> Report:
-    """The folder from its journal, with the settings that `options` change. Hold its lock."""
-    config = make_config(given_settings(options), saved_config(folder))
+def _write_again(folder: BuildFolder, given: Mapping[str, Any]) -> Report:
+    """The folder from its journals, with the settings that are `given` anew. Hold its lock."""
+    config = make_config(given, saved_config(folder))
     note = partial(_note, folder)
-    if options.benchmarks is not None:
+    if "benchmarks" in given:
         bring_benchmarks(config, folder.state, note)
     with ExitStack() as stack:
         journals = Journals(_sound(folder, path, note, stack) for path in folder.journals())

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt
 from pydantic_core import PydanticCustomError
 
 from r1k_builder.errors import UsageError
@@ -167,13 +167,36 @@ def _plain_url(url: str) -> str:
 Url = Annotated[str, AfterValidator(_plain_url)]
 
 
+def _each_once(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """An endpoint that is named twice would be taken for two, and get twice what it can do."""
+    plain = [url.rstrip("/") for url in urls]
+    if len(set(plain)) < len(plain):
+        raise PydanticCustomError("url", "names the same endpoint twice: give each once")
+    return urls
+
+
+Urls = Annotated[
+    tuple[Url, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    AfterValidator(_each_once),
+]
+"""One URL, or several."""
+
+
+def host_of(url: str) -> str:
+    """The host's name, with its port, for provenance."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 class TeacherConfig(Record):
     """Which model answers, where, and how it is sampled."""
 
     preset: Literal["openrouter", "fireworks", "deepseek", "gemini", "novita", "vllm", "embedded"] = "openrouter"
     """The host to ask: its URL, model, key variable and price."""
-    base_url: Url | None = None
-    """Any OpenAI-compatible endpoint instead of the preset's; one on loopback needs no key."""
+    base_url: Urls | None = None
+    """Any OpenAI-compatible endpoint instead of the preset's; one on loopback needs no key. Given several times (replicas of
+    one model), each request goes where most is free, and the build goes on while one of them answers."""
     model: str | None = None
     """The host's id of the model, instead of the preset's."""
     key_variable: Annotated[str | None, Field(pattern=KEY_VARIABLE)] = None
@@ -210,14 +233,19 @@ class TeacherConfig(Record):
         return self.host_model
 
     @property
-    def url(self) -> str | None:
-        """The endpoint; None for the embedded teacher, which gets one when it starts."""
-        return self.base_url or self._preset.base_url
+    def urls(self) -> tuple[str, ...]:
+        """The endpoints; none for the embedded teacher, which gets one when it starts."""
+        return self.base_url or tuple(filter(None, [self._preset.base_url]))
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The endpoints' names for provenance."""
+        return tuple(map(host_of, self.urls)) or (EMBEDDED,)
 
     @property
     def host(self) -> str:
-        """The host's name for provenance."""
-        return EMBEDDED if self.url is None else urlsplit(self.url).netloc.rpartition("@")[2]
+        """The same as one text."""
+        return ", ".join(dict.fromkeys(self.hosts))
 
     @property
     def api_key_variable(self) -> str | None:
@@ -225,7 +253,7 @@ class TeacherConfig(Record):
         if self.key_variable:
             return self.key_variable
         if self.base_url is not None:
-            return None if urlsplit(self.base_url).hostname in LOOPBACK else "OPENAI_API_KEY"
+            return None if all(urlsplit(url).hostname in LOOPBACK for url in self.base_url) else "OPENAI_API_KEY"
         return self._preset.key_variable
 
     @property
@@ -330,7 +358,7 @@ class BuildConfig(Record):
     batch_size: Annotated[int, Field(ge=1, le=50_000)] = 50_000
     """Most requests in one batch, where the host takes fewer than OpenAI."""
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Most requests in flight; the host's 429 and 503 shrink it, success restores it."""
+    """Most requests in flight at each endpoint; its 429 and 503 shrink that, success restores it."""
     max_cost: Annotated[Decimal, Field(ge=0)] | None = None
     """Stop, resumable, before the folder's whole cost could pass this many dollars."""
     idle_timeout: PositiveFloat | None = None

@@ -411,6 +411,14 @@ class JournalView:
         """Number, begin, end (epoch seconds) and outcome of each run."""
         return list(self._db.execute("SELECT id, began, ended, outcome FROM run ORDER BY id"))
 
+    def answers_by_host(self) -> dict[str, int]:
+        """How many answers each host has given to this build."""
+        query = (
+            "SELECT host, count(*) FROM reply JOIN attempt ON id = attempt WHERE status = 200"
+            " AND id NOT IN (SELECT attempt FROM replayed) GROUP BY 1 ORDER BY 1"
+        )
+        return dict(self._db.execute(query))
+
     def responses(self) -> dict[str, int]:
         """How many attempts of this build ended how: `ok`, an HTTP status, or the name of what happened."""
         query = (

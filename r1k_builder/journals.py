@@ -181,6 +181,10 @@ class Journals:
         """Replies per model that the hosts say has answered."""
         return _total(view.returned_models() for view in self.views)
 
+    def answers_by_host(self) -> dict[str, int]:
+        """How many answers each host has given to this build."""
+        return _total(view.answers_by_host() for view in self.views)
+
     def responses(self) -> dict[str, int]:
         """How many attempts ended how: `ok`, an HTTP status, or the name of what happened."""
         return _total(view.responses() for view in self.views)

@@ -7,6 +7,7 @@ the host, the budget, the disk) stops the sending; what is in flight is waited f
 import asyncio
 import contextlib
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,14 +18,14 @@ from r1k_builder import embedded
 from r1k_builder.accepted import Quota
 from r1k_builder.account import Account, Stopped
 from r1k_builder.batch import Batches, Standing
-from r1k_builder.config import BuildConfig, TeacherConfig
+from r1k_builder.config import EMBEDDED, BuildConfig, TeacherConfig
 from r1k_builder.errors import Interrupted, LocalError, R1kError
 from r1k_builder.flow import NO_BENCHMARKS, Flow
 from r1k_builder.journal import Journal
 from r1k_builder.journals import Journals
 from r1k_builder.replay import FLOWS, flow_version, outcome, refused, stored
 from r1k_builder.schema import Completion, Example, ForwardExample, Outcome, RejectedRow, Rejection, Request
-from r1k_builder.slots import Slots
+from r1k_builder.slots import Queue, Slots
 from r1k_builder.teacher import Exhausted, RowRefused, Teacher
 from r1k_builder.verify import Benchmarks, Mathematics
 
@@ -45,13 +46,21 @@ class Pipeline:
         quota: Quota | None = None,
         benchmarks: Benchmarks = NO_BENCHMARKS,
         known: Journals | None = None,
+        *,
+        leased: bool = False,
     ) -> None:
+        """`leased`: slots and budget are none at first, and what is lent later."""
         self.config = config
         self.journal = journal
         self._known = known or Journals([journal])
         """The journal, and others in which its rows may have been answered."""
-        self.slots = {model.host: Slots(config.concurrency) for model in config.models}
-        """Of each host: one that refuses must not slow the other down."""
+        self.slots = {url: Slots(config.concurrency) for model in config.models for url in model.urls or (EMBEDDED,)}
+        """Of each endpoint, by its URL: one that refuses must not slow the others down."""
+        self._leased = leased
+        for slots in self.slots.values() if leased else ():
+            slots.lend(0)
+        self._turns: dict[tuple[str, ...], Queue] = {}
+        """Where the requests wait that any of the same endpoints can take."""
         self.account: Account | None = None
         self.teachers: dict[str, Teacher] = {}
         """By stage, who answers: the teacher, and for `judge` the judge."""
@@ -62,7 +71,9 @@ class Pipeline:
         """As in the assembly, so that both count alike; only towards a quota is anything compared here."""
         self.version = flow_version(config)
         self.began = time.time()
-        self._admitted = asyncio.Semaphore(config.batch_size if config.batch else ROWS_PER_SLOT * config.concurrency)
+        self._most = config.concurrency * max(1, len(config.teacher.urls))
+        """Requests to the teacher in flight, at most."""
+        self._admitted = asyncio.Semaphore(config.batch_size if config.batch else ROWS_PER_SLOT * self._most)
         self._rows: set[asyncio.Task[None]] = set()
         self._asking: dict[str, asyncio.Event] = {}
         self._draining: asyncio.Task[None] | None = None
@@ -77,7 +88,7 @@ class Pipeline:
             await self._run()
 
     async def _run(self) -> None:
-        self.account = Account(self.config, self.journal)
+        self.account = Account(self.config, self.journal, leased=self._leased)
         examples = self._owed()
         first = next(examples, None)
         if first is None:
@@ -87,10 +98,8 @@ class Pipeline:
         try:
             async with AsyncExitStack() as stack:
                 for stage, model in zip(("teacher", "judge"), self.config.models, strict=False):
-                    url = model.url
-                    if url is None:
-                        url = await stack.enter_async_context(embedded.serve())
-                    self.teachers[stage] = await stack.enter_async_context(self._teacher(model, url, self.account))
+                    urls = model.urls or (await stack.enter_async_context(embedded.serve()),)
+                    self.teachers[stage] = await stack.enter_async_context(self._teacher(model, urls, self.account))
                 await self._run_rows(chain([first], examples))
         finally:
             await self.journal.flush()
@@ -100,12 +109,16 @@ class Pipeline:
                 self.account.catch_up()  # a drain ends when the host has answered, before all of it is in the ledger
             raise self.account.stopped_by
 
-    def _teacher(self, model: TeacherConfig, url: str, account: Account) -> Teacher:
+    def _teacher(self, model: TeacherConfig, urls: tuple[str, ...], account: Account) -> Teacher:
         """One that asks in batches where it is to, or where batches of an earlier run wait at the host."""
+        names = model.urls or (EMBEDDED,)
+        slots = {url: self.slots[name] for url, name in zip(urls, names, strict=True)}
+        if (turns := self._turns.get(names)) is None:
+            turns = self._turns[names] = Queue(list(slots.values()))
         left = any((batch.host, batch.model) == (model.host, model.host_model) for batch in self.journal.batches())
         if self.config.batch or left:
-            return Batches(self.config, model, url, account, self.slots[model.host], self.journal)
-        return Teacher(self.config, model, url, account, self.slots[model.host])
+            return Batches(self.config, model, slots, turns, account, self.journal)
+        return Teacher(self.config, model, slots, turns, account)
 
     @property
     def standing(self) -> list[Standing]:
@@ -179,7 +192,7 @@ class Pipeline:
             self._count()
             if self.quota.reached:
                 return False
-            if len(self._uncounted) < min(self.quota.rows_needed, UNCOUNTED_PER_SLOT * self.config.concurrency):
+            if len(self._uncounted) < min(self.quota.rows_needed, UNCOUNTED_PER_SLOT * self._most):
                 return True
             await self._ended.wait()
         return False
@@ -239,6 +252,10 @@ class Pipeline:
         finally:
             self._asking.pop(request.key).set()
 
+    def waiting(self, url: str) -> int:
+        """Requests that wait for a slot of this endpoint, or of another that would do as well."""
+        return sum(turns.waiting for urls, turns in self._turns.items() if url in urls)
+
     # -- the end of a run ------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
@@ -252,6 +269,8 @@ class Pipeline:
             task.cancel()
 
     def _catch_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # who runs this elsewhere has them, and calls `stop`
         loop = asyncio.get_running_loop()
         for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
             reason = Interrupted(
@@ -260,6 +279,8 @@ class Pipeline:
             loop.add_signal_handler(number, self.stop, reason)
 
     def _release_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

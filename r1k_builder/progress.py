@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r1k_builder.account import dollars
+from r1k_builder.config import host_of
 from r1k_builder.pipeline import Pipeline
 
 REFRESH = 0.5
@@ -25,6 +26,17 @@ SHARE = 0.02
 
 LINE_EVERY = 15.0
 """Seconds between two plain lines."""
+
+
+class EndpointNow(NamedTuple):
+    """One of several endpoints at a moment."""
+
+    host: str
+    answered: int
+    """Requests of this run."""
+    in_flight: int
+    limit: int
+    is_resting: bool
 
 
 class Snapshot(NamedTuple):
@@ -39,7 +51,10 @@ class Snapshot(NamedTuple):
     next_retry: float | None
     """Seconds until the first of `retrying` goes on."""
     tokens_per_second: float
-    cost: str
+    cost: int
+    """Picodollars, of all runs; and so are the next two."""
+    unpriced: int
+    replies: int
     seconds_left: float | None
     stopping: bool
     """Nothing more is sent; what is in flight is waited for."""
@@ -47,6 +62,8 @@ class Snapshot(NamedTuple):
     """With --accepted: how many of how many."""
     batches: str | None = None
     """With --batch: what waits at the host."""
+    endpoints: tuple[EndpointNow, ...] = ()
+    """With several --base-url."""
 
     @property
     def done(self) -> int:
@@ -74,12 +91,60 @@ def take_snapshot(pipeline: Pipeline, done_before: int) -> Snapshot:
         retrying=len(retrying),
         next_retry=max(0.0, min(retrying) - time.time()) if retrying else None,
         tokens_per_second=(account.completion_tokens if account else 0) / elapsed,
-        cost=cost_text(account.cost, account.unpriced, account.replies) if account else "",
+        cost=account.cost if account else 0,
+        unpriced=account.unpriced if account else 0,
+        replies=account.replies if account else 0,
         seconds_left=(rows - done) / rate if rate > 0 else None,
         stopping=account is not None and account.stopped_by is not None,
         batches=_batches(pipeline) if pipeline.config.batch or pipeline.standing else None,
+        endpoints=_endpoints(pipeline),
         verified=f"{quota.verified:,}/{quota.wanted:,} verified" if quota else None,
     )
+
+
+def _endpoints(pipeline: Pipeline) -> tuple[EndpointNow, ...]:
+    urls = pipeline.config.teacher.urls
+    slots = [(url, pipeline.slots[url]) for url in urls if len(urls) > 1]
+    return tuple(EndpointNow(host_of(url), at.answered, at.in_flight, at.limit, at.resting) for url, at in slots)
+
+
+def summed(parts: Sequence[Snapshot]) -> Snapshot:
+    """What shards of one build show together: at least one."""
+    endpoints = tuple(
+        EndpointNow(
+            host=same[0].host,
+            answered=sum(one.answered for one in same),
+            in_flight=sum(one.in_flight for one in same),
+            limit=sum(one.limit for one in same),
+            is_resting=all(one.is_resting for one in same),
+        )
+        for same in zip(*(part.endpoints for part in parts), strict=False)
+    )
+    retries = [part.next_retry for part in parts if part.next_retry is not None]
+    left = [part.seconds_left for part in parts if part.done < part.rows]
+    return Snapshot(
+        rows=sum(part.rows for part in parts),
+        accepted=sum(part.accepted for part in parts),
+        rejected=sum(part.rejected for part in parts),
+        in_flight=sum(part.in_flight for part in parts),
+        limit=sum(part.limit for part in parts),
+        retrying=sum(part.retrying for part in parts),
+        next_retry=min(retries, default=None),
+        tokens_per_second=sum(part.tokens_per_second for part in parts),
+        cost=sum(part.cost for part in parts),
+        unpriced=sum(part.unpriced for part in parts),
+        replies=sum(part.replies for part in parts),
+        seconds_left=None if None in left else max(filter(None, left), default=0.0),
+        stopping=any(part.stopping for part in parts),
+        endpoints=endpoints,
+    )
+
+
+def shares_text(answers: Mapping[str, int], said: Mapping[str, str] | None = None) -> str:
+    """Each host's share of the answers, and what is `said` of it, or else their number."""
+    whole = max(1, sum(answers.values()))
+    said = said or {host: f"{count:,} answers" for host, count in answers.items()}
+    return ", ".join(f"{host} {count / whole:.0%} ({said[host]})" for host, count in answers.items())
 
 
 def _batches(pipeline: Pipeline) -> str:
@@ -110,7 +175,12 @@ def describe(now: Snapshot) -> str:
         parts.insert(1, f"{now.rejected:,} rejected")
     if now.retrying:
         parts.append(f"{now.retrying} waiting to retry (next in {now.next_retry:.0f} s)")
-    parts += [now.cost] if now.batches else [f"{now.tokens_per_second:,.0f} tokens/s", now.cost]
+    cost = cost_text(now.cost, now.unpriced, now.replies)
+    parts += [cost] if now.batches else [f"{now.tokens_per_second:,.0f} tokens/s", cost]
+    if now.endpoints:
+        answers = {one.host: one.answered for one in now.endpoints}
+        said = {one.host: f"{one.in_flight} of {one.limit}" + ", resting" * one.is_resting for one in now.endpoints}
+        parts.append(shares_text(answers, said))
     if now.seconds_left is not None and not now.batches:
         parts.append(f"{duration(now.seconds_left)} left")
     return " · ".join(parts)
@@ -122,15 +192,33 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def done_rows(pipeline: Pipeline) -> int:
+    """How many source rows have ended."""
+    return sum(pipeline.journal.states(pipeline.version, pipeline.config.rows).values())
+
+
 async def watch(pipeline: Pipeline, console: Console) -> None:
     """Show `pipeline` on `console` until cancelled."""
-    done_before = sum(pipeline.journal.states(pipeline.version, pipeline.config.rows).values())
+    done_before = done_rows(pipeline)
+
+    def is_stopping() -> bool:
+        return pipeline.account is not None and pipeline.account.stopped_by is not None
+
+    await show(lambda: take_snapshot(pipeline, done_before), is_stopping, console)
+
+
+Look = Callable[[], Snapshot | None]
+
+
+async def show(look: Look, is_stopping: Callable[[], bool], console: Console) -> None:
+    """Show what `look` sees (None: nothing yet) on `console` until cancelled."""
     if not console.is_terminal:
-        await _print_lines(pipeline, console, done_before)
+        await _print_lines(look, is_stopping, console)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             began = time.perf_counter()
-            live.update(_render(take_snapshot(pipeline, done_before)), refresh=True)
+            if (now := look()) is not None:
+                live.update(_render(now), refresh=True)
             await asyncio.sleep(max(REFRESH, (time.perf_counter() - began) / SHARE))
 
 
@@ -147,15 +235,16 @@ def writing(folder: Path) -> Iterator[None]:
         yield
 
 
-async def _print_lines(pipeline: Pipeline, console: Console, done_before: int) -> None:
+async def _print_lines(look: Look, is_stopping: Callable[[], bool], console: Console) -> None:
     """A line now and then, and one at once when the run begins to stop."""
     printed, stopping, said = time.monotonic(), False, ""
     while True:
         await asyncio.sleep(REFRESH)
-        stops = pipeline.account is not None and pipeline.account.stopped_by is not None
+        stops = is_stopping()
         if stops != stopping or time.monotonic() - printed >= LINE_EVERY:
             printed, stopping = time.monotonic(), stops
-            line = describe(take_snapshot(pipeline, done_before))
+            now = look()
+            line = said if now is None else describe(now)
             if line != said:  # a batch may take a day
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
             said = line

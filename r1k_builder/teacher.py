@@ -16,7 +16,6 @@ import os
 import ssl
 import time
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
@@ -27,10 +26,11 @@ import truststore
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from r1k_builder import __version__
-from r1k_builder.config import LOOPBACK, PRESETS, BuildConfig, TeacherConfig
+from r1k_builder.config import LOOPBACK, PRESETS, BuildConfig, TeacherConfig, host_of
 from r1k_builder.errors import HostRefused, HostUnreachable, UsageError
 from r1k_builder.reply import BAD_REQUESTS, TRANSIENT_FINISH_REASONS, UnreadableReply, quote, read_reply
 from r1k_builder.schema import Completion, Request
+from r1k_builder.slots import Queue, Slots
 
 UNREACHABLE_AFTER = {"never answered": 10.0, "fell silent": 300.0}
 """Seconds of nothing but failed connections after which the run stops, by whether the host has ever answered."""
@@ -59,14 +59,6 @@ class Recorder(Protocol):
     def expect(self, attempt: int, stage: str, most: int) -> None: ...
     async def received(self, attempt: int, status: int, body: bytes, error: str | None = None) -> None: ...
     async def read(self, attempt: int, completion: Completion | None) -> None: ...
-
-
-class SlotPool(Protocol):
-    """Where a request waits for its turn."""
-
-    def take(self, urgency: int) -> AbstractAsyncContextManager[None]: ...
-    def succeeded(self) -> None: ...
-    def refused(self, retry_after: float | None) -> None: ...
 
 
 class Patience:
@@ -106,6 +98,8 @@ class Transient(Exception):
     def __init__(self, name: str, retry_after: float | None = None) -> None:
         super().__init__(name)
         self.retry_after = retry_after
+        self.elsewhere = False
+        """Whether another endpoint can take the request at once."""
 
 
 class BadRequest(Transient):
@@ -121,39 +115,52 @@ class Said(NamedTuple):
     error: str | None = None
 
 
+class Endpoint:
+    """One URL of a model."""
+
+    def __init__(self, url: str, client: aiohttp.ClientSession, slots: Slots) -> None:
+        self.host = host_of(url)
+        self.base = url.rstrip("/")
+        self.client = client
+        self.slots = slots
+        self.unreached = 0
+        """Connections that failed since it was last heard of."""
+
+
 class Teacher:
-    """A model behind an OpenAI-compatible endpoint: the teacher, or the judge. Made inside the event loop; use as an async
-    context manager.
+    """A model behind OpenAI-compatible endpoints: the teacher, or the judge. Made inside the event loop; use as an async
+    context manager. `slots` are those of each URL, `turns` where requests wait for one of them.
 
     Proxies are those of the environment (HTTPS_PROXY, NO_PROXY), but for loopback; certificates the system's (SSL_CERT_FILE).
     Raises UsageError where the key's variable is not set.
     """
 
-    def __init__(self, config: BuildConfig, model: TeacherConfig, base_url: str, recorder: Recorder, slots: SlotPool) -> None:
+    def __init__(
+        self, config: BuildConfig, model: TeacherConfig, slots: Mapping[str, Slots], turns: Queue, recorder: Recorder
+    ) -> None:
         self.host = model.host
         self.model = model.host_model
         self.retrying: dict[str, float] = {}
         """Requests that wait to be retried: their key, and the time (epoch seconds) at which each goes on."""
         self._key = read_api_key(model.api_key_variable)
         self._recorder = recorder
-        self._slots = slots
+        self._turns = turns
         self._config = config
         self._variable = model.api_key_variable
         self._prefix, self._model_option = ("--", "--model") if model is config.teacher else ("--judge-", "--judge")
-        self._answered = recorder.answered(self.host, self.model, model.sampling)
-        """Whether this model at this host has ever answered this build with this sampling: then a refusal is the row's, not the
-        settings'."""
+        self._answered = any(recorder.answered(host, self.model, model.sampling) for host in model.hosts)
+        """Whether this model at its endpoints has ever answered this build with this sampling: then a refusal is the row's, not
+        the settings'."""
         self._refusals = 0
-        self._failures = 0
         self._heard = time.monotonic()
-        self._base = base_url.rstrip("/")
-        self._client = _connect(base_url, self._key, config, model)
+        self.endpoints = {at: Endpoint(url, _connect(url, self._key, config, model), at) for url, at in slots.items()}
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+        for endpoint in self.endpoints.values():
+            await endpoint.client.close()
 
     async def complete(self, request: Request, pair_id: str, urgency: int) -> Completion:
         """The completion of `request`; `urgency` (0 first) orders requests that wait for a slot.
@@ -190,8 +197,10 @@ class Teacher:
         )
 
     def _wait(self, state: RetryCallState) -> float:
-        """Full jitter, on top of the host's own Retry-After."""
+        """Full jitter, on top of the host's own Retry-After; none where another endpoint takes over."""
         error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Transient) and error.elsewhere:
+            return 0.0
         jitter: float = wait_random_exponential(multiplier=1, max=60)(state)
         asked = error.retry_after if isinstance(error, Transient) else None
         return jitter if asked is None else asked + min(jitter, 1.0)
@@ -199,27 +208,33 @@ class Teacher:
     async def _attempt(self, request: Request, pair_id: str, urgency: int, patience: Patience) -> Completion:
         """One attempt. The slot is held until the host has answered, and not while the answer is made durable."""
         queued = time.monotonic()
-        async with self._slots.take(urgency):
+        async with self._turns.take(urgency) as slots:
+            endpoint = self.endpoints[slots]
             patience.forgive(time.monotonic() - queued)
-            number = await self._recorder.sent(request, pair_id, self.host, self.model)
-            said = await self._exchange(request)
+            number = await self._recorder.sent(request, pair_id, endpoint.host, self.model)
+            said = await self._exchange(endpoint, request)
         await self._recorder.received(number, said.status, said.body, said.error)
-        self._watch(said.error)
-        return await self._read(number, request.key, said)
-
-    async def _read(self, number: int, key: str, said: Said) -> Completion:
-        """What was said to a recorded attempt at the request `key`; what is no usable completion is raised."""
-        if said.status != 200:
-            raise self._meaning(said)
+        self._watch(endpoint, said.error)
         try:
-            completion = read_reply(said.body, key=key, host=self.host, requested_model=self.model)
+            return await self._read(endpoint, number, request.key, said)
+        except Transient as error:
+            error.elsewhere = slots.resting and not self._turns.resting
+            raise
+
+    async def _read(self, endpoint: Endpoint, number: int, key: str, said: Said) -> Completion:
+        """What an endpoint said to a recorded attempt at the request `key`; what is no usable completion is raised."""
+        if said.status != 200:
+            raise self._meaning(endpoint, said)
+        try:
+            completion = read_reply(said.body, key=key, host=endpoint.host, requested_model=self.model)
         except UnreadableReply as error:
             await self._recorder.read(number, None)
             if error.status is None:
                 raise Transient(f"unreadable reply: {error}") from None
             if error.status in REFUSALS:
-                self._slots.refused(None)
-            raise self._meaning(said._replace(status=error.status)) from None  # an error inside a 200, as OpenRouter sends them
+                endpoint.slots.refused(None)
+            said = said._replace(status=error.status)  # an error inside a 200, as OpenRouter sends them
+            raise self._meaning(endpoint, said) from None
         await self._recorder.read(number, completion)
         if completion.finish_reason in TRANSIENT_FINISH_REASONS:
             raise Transient(f"finish_reason: {completion.finish_reason}")
@@ -229,49 +244,53 @@ class Teacher:
     def _body(self, request: Request) -> dict[str, Any]:
         return {"model": self.model, "messages": request.messages, **request.sampling}
 
-    async def _exchange(self, request: Request) -> Said:
+    async def _exchange(self, endpoint: Endpoint, request: Request) -> Said:
         """Send, and tell the slots how the host took it."""
-        content = json.dumps(self._body(request)).encode()
+        content, began = json.dumps(self._body(request)).encode(), time.monotonic()
         try:
-            posting = self._client.post(self._base + CHAT, data=content, headers=JSON)
+            posting = endpoint.client.post(endpoint.base + CHAT, data=content, headers=JSON)
             async with asyncio.timeout(self._config.deadline), posting as response:
                 body = await response.read()
         except (TimeoutError, aiohttp.ClientError) as failure:
+            endpoint.slots.failed(surely=name_failure(failure) == "connection")
             return Said(error=name_failure(failure))
         retry_after = read_retry_after(response.headers.get("Retry-After"))
         if response.status == 200:
-            self._slots.succeeded()
+            endpoint.slots.succeeded(time.monotonic() - began)
         elif response.status in REFUSALS:
-            self._slots.refused(retry_after)
+            endpoint.slots.refused(retry_after)
+        if response.status >= 500 and (response.status not in REFUSALS or endpoint.slots.in_flight == 1):
+            endpoint.slots.failed()  # a 503 to a request that is alone says that it is not there, not that it is full
         return Said(response.status, self._redact(body), retry_after)
 
-    def _watch(self, error: str | None) -> None:
-        """Stop the run where the host can't be reached any more. One that cuts an answer off, or keeps silent, is there."""
+    def _watch(self, endpoint: Endpoint, error: str | None) -> None:
+        """Stop the run where none can be reached any more. One that cuts an answer off, or keeps silent, is there."""
         if error != "connection":
-            self._heard, self._failures = time.monotonic(), 0
+            self._heard, endpoint.unreached = time.monotonic(), 0
             return
-        self._failures += 1
+        endpoint.unreached += 1
+        failures = [other.unreached for other in self.endpoints.values()]
         silence = time.monotonic() - self._heard
         patience = UNREACHABLE_AFTER["fell silent" if self._answered else "never answered"]
-        if self._failures >= FIRST_REFUSALS and silence >= patience:
+        if all(failures) and sum(failures) >= FIRST_REFUSALS and silence >= patience:
             raise HostUnreachable(
                 f"no connection to {self.host} for {silence:.0f} s: check the network and {self._prefix}base-url,"
                 " then type r1k-build --resume"
             )
 
-    def _meaning(self, said: Said) -> Exception:
-        """What an answer that is no completion is raised as."""
+    def _meaning(self, endpoint: Endpoint, said: Said) -> Exception:
+        """What an endpoint's answer that is no completion is raised as."""
         status, retry_after = said.status, said.retry_after
         if said.error is not None:
             return Transient(said.error)
         quoted = quote(said.body)
         if status in (401, 402, 403, 404):
             advice = self._advice(status)
-            return HostRefused(f"{self.host} answered {status} ({quoted}): {advice}, then type r1k-build --resume")
+            return HostRefused(f"{endpoint.host} answered {status} ({quoted}): {advice}, then type r1k-build --resume")
         if status in (408, 409, 429) or status >= 500:
             if (retry_after or 0) > self._config.retry_budget:
                 return HostRefused(
-                    f"{self.host} answered {status} and asks to wait for {retry_after:.0f} s, longer than --retry-budget:"
+                    f"{endpoint.host} answered {status} and asks to wait for {retry_after:.0f} s, longer than --retry-budget:"
                     " type r1k-build --resume then"
                 )
             return Transient(str(status), retry_after)
@@ -280,7 +299,7 @@ class Teacher:
         self._refusals += 1
         if not self._answered and self._refusals >= FIRST_REFUSALS:
             return HostRefused(
-                f"{self.host} refused the first {self._refusals} requests with {status} ({quoted}):"
+                f"{endpoint.host} refused the first {self._refusals} requests with {status} ({quoted}):"
                 f" check {self._model_option} and the sampling options, then type r1k-build --resume"
             )
         return BadRequest(quoted)

@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "schema", "mounts", "packing"},
     {"config", "shards", "database"},
     {"reply", "salvage", "final_answer", "slots", "embedded", "tells", "columns", "lengths", "sketch", "leaks", "reviews"},
-    {"journal", "figures", "agreement", "children"},
+    {"journal", "figures", "agreement", "children", "limiter"},
     {"journals", "compact", "folder", "teacher", "source", "invert", "solve", "cycle", "judge", "verify", "pair", "card"},
     {"files"},
     {"control"},
@@ -24,6 +24,7 @@ LAYERS = [
     {"pipeline", "assemble"},
     {"progress", "recheck", "hub"},
     {"build"},
+    {"engine"},
     {"cli"},
     {"__main__"},
 ]

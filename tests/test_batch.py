@@ -361,7 +361,8 @@ def test_a_preset_without_batches(tmp_path: Path) -> None:
 
 
 def test_a_host_out_of_reach(build: Build) -> None:
-    ended = run_here(*build.words("--batch", "--base-url", "http://127.0.0.1:9/v1", "--retry-budget", "1"))
+    build.host.url = "http://127.0.0.1:9/v1"
+    ended = run_here(*build.words("--batch", "--retry-budget", "1"))
     assert ended.status == 7, ended
     assert "does not answer for its batches (connection)" in ended.err
 
