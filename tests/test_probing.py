@@ -170,7 +170,7 @@ def test_dpo_leaves_out_the_pairs_that_are_most_alike(
     gone = [row for row in kept if not row["kept"]]
     assert len(gone) == 2
     assert min(row["ches"] for row in gone) >= max(row["ches"] for row in kept if row["kept"])
-    rows = probe_rows(Dataset.from_list(preferences()), small_tokenizer(), "s1")
+    rows = probe_rows(Dataset.from_list(preferences()), small_tokenizer(), "think")
     preferred, dispreferred = (
         [Scorable(row.prompt, side.tokens) for row, side in zip(rows, sides, strict=True)]
         for sides in ([row.preferred for row in rows], [row.dispreferred for row in rows])

@@ -170,7 +170,7 @@ def test_only_the_response_is_learnt(runs: Runs, folder: Path) -> None:
     batch = trainer.data_collator([trainer.train_dataset[number] for number in range(3)])
     for ids, labels, row in zip(batch["input_ids"], batch["labels"], rows, strict=True):
         learnt = tokenizer.decode(ids[labels != -100])
-        response = data.response_text(row["completion"][0]["content"], "s1")
+        response = data.response_text(row["completion"][0]["content"], "think")
         assert learnt == f"{response}<|im_end|>\n"
         assert torch.equal(ids[labels != -100], labels[labels != -100])
 
