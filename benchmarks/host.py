@@ -4,14 +4,16 @@
 
 Latency and answer are functions of the prompt, so every client meets the same teacher.
 
-    POST /v1/chat/completions
+    POST /v1/chat/completions     and GET /v1/models
     POST /_admin/reset  {...}     zero the counts; set these settings, the rest to their defaults
     POST /_admin/config {...}     change settings, keep the counts
-    GET  /_admin/stats            requests, answered, refused, in_flight, most_in_flight
+    GET  /_admin/stats            requests, answered, repeated (answered before), refused, failed, in_flight, most_in_flight,
+                                  first and last (epoch seconds of the first request and of the last answer)
 
 Settings: `latency` (constant or lognormal), `latency_s` (the constant, or the lognormal's median), `p99_s`, `max_s`,
 `seed`, `content_bytes` and `reasoning_bytes` of a solution, `cap` (429 while more requests are in flight; 0: none),
-`retry_after` (seconds, with every 429). An inversion has a quarter of the reasoning.
+`retry_after` (seconds, with every 429), `p429`, `p500` and `pdrop` (shares of attempts that are refused, that fail, and whose
+connection is broken off, by prompt and attempt). An inversion has a quarter of the reasoning.
 """
 
 import argparse
@@ -19,6 +21,8 @@ import asyncio
 import hashlib
 import json
 import math
+import time
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from statistics import NormalDist
 from typing import Any
@@ -54,26 +58,37 @@ class Settings:
     reasoning_bytes: int = 20000
     cap: int = 0
     retry_after: float = 1.0
+    p429: float = 0.0
+    p500: float = 0.0
+    pdrop: float = 0.0
 
 
 @dataclass
 class Counts:
     requests: int = 0
     answered: int = 0
+    repeated: int = 0
     refused: int = 0
+    failed: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
+    first: float = 0.0
+    last: float = 0.0
 
 
 class Host:
     def __init__(self) -> None:
         self.settings = Settings()
         self.counts = Counts()
+        self._attempts: Counter[int] = Counter()
+        self._answered: set[int] = set()
         self._corpus = Corpus()
 
     async def respond(self, request: web.BaseRequest) -> web.Response:
         if request.path == "/v1/chat/completions":
-            return await self.chat(await request.read())
+            return await self.chat(request)
+        if request.path == "/v1/models":
+            return web.json_response({"object": "list", "data": [{"id": "benchmark", "object": "model"}]})
         action = request.path.removeprefix("/_admin/")
         if action in {"reset", "config"}:
             return self.configure(json.loads(await request.read() or "{}"), reset=action == "reset")
@@ -87,12 +102,14 @@ class Host:
             return web.json_response({"error": {"message": f"unknown settings {sorted(unknown)}"}}, status=400)
         if reset:  # requests still in flight count on in the old record
             self.counts, self.settings = Counts(), Settings(**wanted)
+            self._attempts, self._answered = Counter(), set()
         else:
             self.settings = Settings(**{**asdict(self.settings), **wanted})
         return web.json_response(asdict(self.settings))
 
-    async def chat(self, body: bytes) -> web.Response:
-        counts = self.counts
+    async def chat(self, request: web.BaseRequest) -> web.Response:
+        body, counts = await request.read(), self.counts
+        counts.first = counts.first or time.time()
         counts.requests += 1
         counts.in_flight += 1
         counts.most_in_flight = max(counts.most_in_flight, counts.in_flight)
@@ -101,8 +118,21 @@ class Host:
                 counts.refused += 1
                 return self.refuse()
             prompt = json.loads(body)["messages"][-1]["content"]
-            await asyncio.sleep(self.latency(self.number(prompt)))
+            if isinstance(prompt, list):  # of parts, as some clients send it
+                prompt = "".join(part.get("text", "") for part in prompt)
+            number = self.number(prompt)
+            fault = self.fault(number)
+            if fault == "429":
+                counts.refused += 1
+                return self.refuse()
+            await asyncio.sleep(self.latency(number))
+            if fault is not None:
+                counts.failed += 1
+                return self.fail(request, fault)
             counts.answered += 1
+            counts.repeated += number in self._answered
+            self._answered.add(number)
+            counts.last = time.time()
             return web.Response(body=self.reply(prompt), content_type="application/json")
         finally:
             counts.in_flight -= 1
@@ -110,6 +140,25 @@ class Host:
     def refuse(self) -> web.Response:
         headers = {"Retry-After": f"{self.settings.retry_after:g}"}
         return web.json_response({"error": {"message": "Rate limit reached", "code": "429"}}, status=429, headers=headers)
+
+    def fault(self, number: int) -> str | None:
+        """What goes wrong with the next attempt at the prompt of this number."""
+        settings = self.settings
+        shares = {"429": settings.p429, "500": settings.p500, "drop": settings.pdrop}
+        if not any(shares.values()):
+            return None
+        self._attempts[number] += 1
+        drawn = self.number(f"{number} {self._attempts[number]}") / 2**64
+        for name, share in shares.items():
+            drawn -= share
+            if drawn < 0:
+                return name
+        return None
+
+    def fail(self, request: web.BaseRequest, fault: str) -> web.Response:
+        if fault == "drop" and request.transport is not None:
+            request.transport.abort()
+        return web.json_response({"error": {"message": "Internal server error", "code": "500"}}, status=500)
 
     def number(self, prompt: str) -> int:
         """64 bits that everything about a prompt's answer follows from."""

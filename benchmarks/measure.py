@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,21 +54,28 @@ class Run:
         return max((sample.peak for sample in self.samples if sample.moment <= moment), default=0)
 
 
-def run(command: Sequence[str | Path], stop: Callable[[], bool] = lambda: False, statuses: Sequence[int] = (0,)) -> Run:
-    """Run a Python command to its end, or kill it as soon as `stop` says so.
+def run(
+    command: Sequence[str | Path],
+    stop: Callable[[], bool] = lambda: False,
+    statuses: Sequence[int] = (0,),
+    python: str | Path = sys.executable,
+) -> Run:
+    """Run a Python command to its end, or kill it, and all that it has started, as soon as `stop` says so.
 
     Raises SystemExit where it ends with a status that is none of `statuses`.
     """
     with tempfile.TemporaryFile("w+") as output:
         began, samples, stopped = time.time(), [Sample(time.time(), 0.0, 0)], False
-        process = subprocess.Popen([sys.executable, *command], stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([python, *command], stdout=output, stderr=subprocess.STDOUT)
         family = [process.pid]
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
             if len(samples) % FAMILY_EVERY == 0:
                 family = _family(process.pid)
             samples.append(_look(family, samples[-1]))
             if not stopped and (stopped := stop()):
-                process.kill()
+                for member in _family(process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(member, signal.SIGKILL)
             time.sleep(EVERY)
         process.returncode = os.waitstatus_to_exitcode(ended[1])
         samples.append(Sample(time.time(), ended[2].ru_utime + ended[2].ru_stime, samples[-1].peak))
