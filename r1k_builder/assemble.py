@@ -21,12 +21,12 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 from r1k_builder import completions
 from r1k_builder.accepted import Quota
-from r1k_builder.children import Child, say, told_parent
+from r1k_builder.children import Child, relax_collector, say, told_parent
 from r1k_builder.config import BuildConfig
 from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, staging
 from r1k_builder.files import Shelf
 from r1k_builder.journals import Journals
-from r1k_builder.prepare import Prepared, preparing, relax_collector
+from r1k_builder.prepare import Prepared, preparing
 from r1k_builder.replay import end_of, flow_version
 from r1k_builder.reviews import Reviews
 

@@ -17,6 +17,7 @@ from r1k_builder import __version__, benchmarks, cycle, flow, invert, solve
 from r1k_builder.accepted import Quota
 from r1k_builder.account import dollars
 from r1k_builder.assemble import Follower, assembled
+from r1k_builder.children import relax_collector
 from r1k_builder.columns import batched
 from r1k_builder.completions import Recorded
 from r1k_builder.config import BuildConfig, TeacherConfig
@@ -32,7 +33,6 @@ from r1k_builder.journals import Journals
 from r1k_builder.judge import PROMPT_VERSION
 from r1k_builder.lengths import load_ruler
 from r1k_builder.pipeline import Pipeline
-from r1k_builder.prepare import relax_collector
 from r1k_builder.replay import FLOWS, Answers, end_of, flow_version, outcome, replay
 from r1k_builder.reviews import Reviews
 from r1k_builder.schema import STAGES, Example, ForwardExample, RejectedRow, Request, Stage

@@ -1,6 +1,5 @@
 """A journal in less room: the same rows in a new file, replies and source rows packed, put in the old one's place."""
 
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -11,6 +10,7 @@ from r1k_builder.database import DERIVED, PACKED, PRIMARY, connect, local_error,
 from r1k_builder.errors import LocalError
 from r1k_builder.packing import pack, unpack
 from r1k_builder.salvage import open_sound
+from r1k_builder.sync import sync
 
 TEXTS = {"reply": "body", "source": "example"}
 """The columns that are packed; each has its checksum beside it."""
@@ -41,9 +41,9 @@ def compact(path: Path, note: Callable[[str], None]) -> Compacted:
     except sqlite3.Error as error:
         beside.unlink(missing_ok=True)
         raise local_error(error, path) from None
-    _sync(beside)
+    sync(beside)
     beside.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
     return Compacted(before, path.stat().st_size)
 
 
@@ -87,11 +87,3 @@ def _packed(content: bytes | str, checksum: int) -> bytes | str:
         return content
     shorter = pack(stored)
     return content if shorter is stored else shorter
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

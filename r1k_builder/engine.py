@@ -84,9 +84,8 @@ class Errand(NamedTuple):
     directory: str
     """Where the command was typed: relative paths of the settings start there."""
     limiter: str
+    """Its name; the file `.build/engine` holds it, too, by which an actor knows the folder."""
     accept_drift: bool
-    mark: str
-    """What the file `.build/engine` holds, by which an actor knows the folder."""
     version: str = __version__
 
 
@@ -185,7 +184,7 @@ class ShardActor:
             seen = mark_of(folder).read_text()
         except OSError:
             seen = ""
-        if seen != errand.mark:
+        if seen != errand.limiter:
             raise UsageError(f"this node does not see {folder.path}: put --output on a file system that all nodes share")
         began = time.monotonic()
         while folder.at_work(folder.journal) and time.monotonic() - began < LOCKED:  # noqa: ASYNC110  # no event of ours tells
@@ -422,7 +421,7 @@ class Engine:
     def _errand(self, shard: Shard) -> Errand:
         config = self.config.model_dump_json()
         directory = str(Path.cwd())
-        return Errand(shard, config, str(self.folder.path.absolute()), directory, self._name, self.accept_drift, self._name)
+        return Errand(shard, config, str(self.folder.path.absolute()), directory, self._name, self.accept_drift)
 
     @staticmethod
     def _start(kind: type, cpus: float, **options: Any) -> Any:

@@ -24,6 +24,7 @@ from r1k_builder.card import read_card
 from r1k_builder.columns import FEW_VALUES, SCHEMAS, WITH_STATISTICS, any_status, where
 from r1k_builder.errors import LocalError
 from r1k_builder.figures import FIGURES
+from r1k_builder.sync import sync
 
 GROUP_BYTES = 4_000_000
 """Rows wait until they have so many bytes together, then they are written as a row group."""
@@ -286,8 +287,8 @@ def install(stage: Path, folder: Path, manifest: Mapping[str, Any], figures: Map
     Parquet files that no card names any more are deleted."""
     paths = [file["path"] for entry in manifest["configs"].values() for file in entry["files"]]
     for path in paths:
-        _sync(stage / path)
-    _sync(stage / CARD)
+        sync(stage / path)
+    sync(stage / CARD)
     if not _has_card(folder):
         place_card(stage, folder)
     place_files(stage, folder, paths)
@@ -302,8 +303,8 @@ def place_files(stage: Path, folder: Path, paths: Iterable[str]) -> None:
     for path in paths:
         (folder / path).parent.mkdir(exist_ok=True)
         (stage / path).replace(folder / path)
-        _sync((folder / path).parent)
-    _sync(folder)
+        sync((folder / path).parent)
+    sync(folder)
 
 
 def place_figures(stage: Path, folder: Path, figures: Mapping[str, bytes]) -> None:
@@ -324,7 +325,7 @@ def place_card(stage: Path, folder: Path) -> None:
     if card.exists() and read_card(card) is None and not kept.exists():
         card.rename(kept)
     (stage / CARD).replace(card)
-    _sync(folder)
+    sync(folder)
 
 
 def sweep(folder: Path, paths: Iterable[str]) -> None:
@@ -340,12 +341,3 @@ def sweep(folder: Path, paths: Iterable[str]) -> None:
 
 def _has_card(folder: Path) -> bool:
     return (folder / CARD).exists() and read_card(folder / CARD) is not None
-
-
-def _sync(path: Path) -> None:
-    """Waits until the file, or the folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

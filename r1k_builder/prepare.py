@@ -1,7 +1,6 @@
 """Batches of source rows made ready for the dataset: read back from the journals, checked, turned into tables. Here, or by
 processes side by side where there are many."""
 
-import gc
 import json
 import os
 import sys
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from r1k_builder.accepted import Quota, up_to
 from r1k_builder.benchmarks import load as load_benchmarks
-from r1k_builder.children import Child, say, told_parent
+from r1k_builder.children import Child, relax_collector, say, told_parent
 from r1k_builder.config import BuildConfig
 from r1k_builder.export import BATCH_ROWS, Batch, prepare
 from r1k_builder.journals import Journals
@@ -137,10 +136,3 @@ def main() -> None:
             packed = batch.pack()
             say({"bytes": packed.size, "damaged": damaged}, packed)
         preparation.close()
-
-
-def relax_collector() -> None:
-    """Collect cycles less often: rows come and go by the thousand and leave none behind, and looking for them takes a
-    tenth of the processor."""
-    gc.freeze()
-    gc.set_threshold(2_000, 10, 2)

@@ -20,7 +20,6 @@ import json
 import os
 import socket
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -293,11 +292,9 @@ def merged(model: str, out: Path) -> str:
     target = out / "merged"
     if (target / "config.json").exists():
         return str(target)
-    if importlib.util.find_spec("r1k_train.merge") is None:
-        raise EvalError(
-            f"{model} is an adapter and this r1k_train has no merge: merge it into its base and evaluate that folder"
-        )
-    status = import_module("r1k_train.merge").main([model, str(target)])
+    from r1k_train import merge  # with torch
+
+    status = merge.main([model, str(target)])
     if status:
         raise EvalError(f"{model} is an adapter that could not be merged", status)
     return str(target)

@@ -72,9 +72,7 @@ def head_on_labels_alone(model: Any) -> None:
         if not fused_lm_head:
             return tiled(*args, **given)
         labels = given.pop("labels")[:, 1:]
-        given.pop(
-            "attention_mask", None
-        )  # padding comes last, where no token of a row sees it; without it attention is quicker
+        given.pop("attention_mask", None)  # padding comes last, where no token of a row sees it; so attention is quicker
         mask = labels != -100
         states = model.base_model(*args, **given).last_hidden_state[:, :-1][mask]
         logps = model.get_output_embeddings()(states).log_softmax(dim=-1)

@@ -110,8 +110,8 @@ class Run(NamedTuple):
         return self.rows * self.longest
 
 
-TILE = 4096 * 32768
-"""Logits that TRL's head has at once, tokens × words of the vocabulary at most (trl/kernels/chunked_logprob.py)."""
+TILE_TOKENS, TILE_WORDS = 4096, 32768
+"""The most of each whose logits TRL's head has at once (trl/kernels/chunked_logprob.py)."""
 CPU_TILES = 9
 """Copies of a tile that its backward pass holds where no Triton is, read off the same file."""
 
@@ -126,7 +126,7 @@ def memory(one: Run) -> dict[str, float]:
     gradients = one.trained * trained_bytes
     head = wide * shape.hidden + 4 * shape.hidden  # the states and their gradient, which TRL keeps in float32
     words = shape.vocabulary * shape.hidden
-    tile = min(tokens, 4096) * min(shape.vocabulary, 32768)
+    tile = min(tokens, TILE_TOKENS) * min(shape.vocabulary, TILE_WORDS)
     return {
         "weights": shape.weights * wide / spread,
         "adapter": adapters * (2 if one.reference else 1) / spread,

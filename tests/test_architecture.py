@@ -11,7 +11,7 @@ HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "deepspeed"}
 STAGES = {"source", "invert", "solve", "cycle", "judge", "verify", "pair", "export"}
 
 LAYERS = [
-    {"errors", "schema", "mounts", "packing"},
+    {"errors", "schema", "mounts", "packing", "sync"},
     {"config", "shards", "database"},
     {"reply", "salvage", "final_answer", "slots", "embedded", "tells", "columns", "lengths", "sketch", "leaks", "reviews"},
     {"journal", "figures", "agreement", "children", "limiter"},
