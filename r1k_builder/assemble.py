@@ -12,8 +12,8 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,14 @@ class Made(NamedTuple):
     """Settled rows (their pair_id) whose replies can't be read any more: they are owed again."""
 
 
+Counted = Callable[[dict[str, Any]], None]
+"""Is told `DatasetWriter.counted` when all rows are in, before the rest of the files is made."""
+
+
+def unheard(_counted: dict[str, Any]) -> None:
+    pass
+
+
 class Assembly:
     """Brings the rows of journals into a DatasetWriter, in source order. The source must be in the journals."""
 
@@ -65,22 +73,19 @@ class Assembly:
         self._settled: deque[int] = deque()
         """Batches that can be prepared."""
         self._seen = 0
+        self._looked = False
         self._preparation = preparing(len(self._turns), journals, config, writer.ruler, self._quota)
         self._pending: dict[Future[Prepared], int] = {}
         self._shelf = Shelf(writer.stage)
         self._places: dict[int, int] = {}
         """Of batches that are prepared before their turn, on the shelf."""
         self._damaged: dict[int, list[str]] = {}
-        self._hand = ThreadPoolExecutor(1)
-        """Writes one batch while the next is prepared: compression goes on outside of Python's lock."""
-        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._preparation.close()
-        self._hand.shutdown()
         self._shelf.close()
         self._view.close()
         if self._quota is not None:
@@ -93,27 +98,37 @@ class Assembly:
         self._submit(self._settled)
         return self._take_in()
 
-    def finish(self) -> Made:
+    def finish(self, counted: Counted = unheard) -> Made:
         """Bring in all that is left, settled or not, and finish the files."""
         begun = {*self._pending.values(), *self._places}
         rest = deque(number for number in self._turns if number not in begun)
         while self._turns and not (self._quota is not None and self._quota.reached):
             self._submit(rest)
             self._take_in()
-        self._written()
+        writer = self._writer
+        tells = self._preparation.report(writer.tells)
+        counted(writer.counted())
         if self._config.with_completions:
-            self._writer.add("completions", completions.tables(self._view, self._stop))
+            writer.add("completions", completions.tables(self._view, self._stop))
         damaged = [pair_id for number in sorted(self._damaged) for pair_id in self._damaged[number]]
-        return Made(self._writer.stage, self._writer.finish(), damaged)
+        return Made(writer.stage, writer.finish(tells.result), damaged)
 
     def _look(self) -> None:
-        """Find the batches whose last row has settled since the last look."""
+        """Find the rows that have settled since the last look. A batch is prepared when it has all of them; what there is of
+        others is begun with, but for what had settled before the first look, which may be more than can be kept."""
         while page := self._view.settled_after(self._seen, self._version, self._stop):
+            batches: dict[int, list[int]] = {}
             for self._seen, position in page:  # the next page starts after this one's last row
                 number = position // BATCH_ROWS
+                batches.setdefault(number, []).append(position)
                 self._owed[number] -= 1
                 if self._owed[number] == 0:
                     self._settled.append(number)
+            if self._looked:
+                for number, positions in batches.items():
+                    if self._owed[number]:
+                        self._preparation.ahead(positions)
+        self._looked = True
 
     def _submit(self, numbers: deque[int]) -> None:
         """Have the first of some batches prepared."""
@@ -132,36 +147,24 @@ class Assembly:
         if damaged:
             self._damaged[number] = damaged
         if number != self._turns[0]:
-            self._places[number] = len(self._places)
+            self._places[number] = len(self._shelf)
             self._shelf.extend([batch.pack()])
             return
-        self._put(batch)
+        self._writer.put(batch)
         self._turns.popleft()
         while self._turns and self._turns[0] in self._places:
-            self._put(self._unshelve(self._turns.popleft()))
-
-    def _put(self, batch: Batch) -> None:
-        """Have the next batch written; one at a time, so that no more than two are held."""
-        self._written()
-        self._writing = self._hand.submit(self._writer.put, batch)
-
-    def _written(self) -> None:
-        """Wait for the batch that is being written. Raises what stopped it."""
-        if self._writing is not None:
-            self._writing.result()
-
-    def _unshelve(self, number: int) -> Batch:
-        return Batch.unpack(self._shelf.read(self._places[number]))
+            place = self._places.pop(self._turns.popleft())
+            self._writer.put(Batch.unpack(self._shelf.read(place)))
 
 
 @contextmanager
-def assembled(folder: Path, journals: Sequence[Path], config: BuildConfig) -> Iterator[Made]:
+def assembled(folder: Path, journals: Sequence[Path], config: BuildConfig, counted: Counted = unheard) -> Iterator[Made]:
     """The dataset of `folder`, made here and now; its stage is gone afterwards. Hold the folder's lock.
 
     Raises LocalError for what the file system refuses, UsageError where the tokenizer can't be read.
     """
     with staging(folder, config) as writer, Assembly(writer, journals, config) as assembly:
-        yield assembly.finish()
+        yield assembly.finish(counted)
 
 
 # -- beside the run ------------------------------------------------------------------------------------------------
@@ -191,18 +194,19 @@ class Follower:
         """Begin with what is left: nothing more will be answered."""
         self._child.tell("finish")
 
-    def finish(self) -> Made:
+    def finish(self, counted: Counted = unheard) -> Made:
         """Have all that is left brought in. The stage stays until `__exit__`.
 
         Raises what `assembled` does; RuntimeError where the process has died of a bug, which it has printed.
         """
         self.hurry()
+        counted(self._child.answer())
         answer = self._child.answer()
         return Made(Path(answer["stage"]), answer["made"], answer["damaged"])
 
 
 def main() -> None:
-    """The follower's own process: a task on stdin, then `"finish"`; one answer on stdout, all in JSON lines.
+    """The follower's own process: a task on stdin, then `"finish"`; on stdout what is counted, then what is made. JSON lines.
 
     The end of stdin ends it, whatever it is at.
     """
@@ -219,7 +223,7 @@ def main() -> None:
         with staging(folder, config) as writer, Assembly(writer, [Path(task["journal"])], config) as assembly:
             while not finish.wait(0 if assembly.step() else POLL):
                 pass
-            made = assembly.finish()
+            made = assembly.finish(say)
             say({"stage": str(made.stage), "made": made.manifest, "damaged": made.damaged})
             threading.Event().wait()  # the parent takes the stage's files, then closes stdin
 

@@ -5,7 +5,7 @@ import json
 import shlex
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -539,15 +539,20 @@ def write(folder: BuildFolder, journals: Journals, config: BuildConfig, follower
     compared = benchmarks.described(config, folder.state)
     known = _manifest(journals, config, settings, state="writing")
     facts = {**_facts(journals, config, known), "benchmarks": compared}
+    paths = [view.path for view in journals.views]
+    figures: dict[str, bytes] = {}
+
+    def picture(counted: Mapping[str, Any]) -> None:
+        figures.update(draw({**counted, **_lacking(journals, config, counted["rows"])}, facts))
+
     if follower is not None:
         get_ready()
-    paths = [view.path for view in journals.views]
-    making = assembled(folder.path, paths, config) if follower is None else nullcontext(follower.finish())
+    finished = follower and follower.finish(picture)
+    making = nullcontext(finished) if finished else assembled(folder.path, paths, config, picture)
     with told(folder.path), making as ready:
         for pair_id in ready.damaged:
             journals.unsettle(pair_id)
-        made = {**ready.manifest, **_lacking(journals, config, ready.manifest)}
-        figures = draw(made, facts)
+        made = {**ready.manifest, **_lacking(journals, config, ready.manifest["rows"], ready.manifest["notes"])}
         publish(ready.stage, folder.path, made, config, facts, figures)
     rows = made["rows"]
     short = max(0, (config.accepted or 0) - made["configs"]["reverse-verified"]["rows"])
@@ -571,18 +576,14 @@ def _refuse_foreign(folder: BuildFolder, journals: Journals, settings: Settings)
             )
 
 
-def _lacking(journals: Journals, config: BuildConfig, made: Mapping[str, Any]) -> dict[str, Any]:
+def _lacking(journals: Journals, config: BuildConfig, counts: Mapping[str, int], notes: Sequence[str] = ()) -> dict[str, Any]:
     """The counts and notes of a dataset for which shards are missing: their rows are owed."""
     rows, shards = journals.lacking(end_of(journals, config))
     if not rows:
         return {}
     named = ", ".join(map(str, shards[:MOST_NAMED])) + (", …" if len(shards) > MOST_NAMED else "")
     note = f"{rows:,} rows are owed by shards that have not begun, or not read so far in the source: {named}"
-    counts = made["rows"]
-    return {
-        "rows": {**counts, "read": counts["read"] + rows, "failed": counts["failed"] + rows},
-        "notes": [*made["notes"], note],
-    }
+    return {"rows": {**counts, "read": counts["read"] + rows, "failed": counts["failed"] + rows}, "notes": [*notes, note]}
 
 
 def _described(model: TeacherConfig) -> dict[str, Any]:

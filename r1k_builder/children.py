@@ -85,7 +85,7 @@ def relax_collector() -> None:
     """Collect cycles less often: rows come and go by the thousand and leave none behind, and looking for them takes a
     tenth of the processor."""
     gc.freeze()
-    gc.set_threshold(2_000, 10, 2)
+    gc.set_threshold(20_000, 10, 5)
 
 
 # -- in the child --------------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from r1k_builder.columns import PREFERENCES, assistant_turns, batched, contents
 from r1k_builder.files import Shelf
 from r1k_builder.pair import NO_PAIR
 
-BLOCK = 1_000
-"""Couples among which responses are looked for: all of s1K's. The last block has up to half as many more, or as many as there
-are, so that none is left with few to choose from."""
+POOL = 1_000
+"""Couples among which a response is looked for: all of s1K's, and of more rows the first thousand, for these."""
+BLOCK = 250
+"""Couples that are then written at a time. Their responses are looked for among them and those before, POOL together."""
 WRITTEN_ROWS = 64
 """At a time."""
 
@@ -45,15 +46,15 @@ class ControlResponses(NamedTuple):
     """How many of both had to be taken from another domain, there being no other pair in theirs."""
 
 
-def control_responses(couples: Sequence[Couple]) -> ControlResponses:
-    """Rejected responses for the couples of a block, from among them.
+def control_responses(couples: Sequence[Couple], start: int = 0) -> ControlResponses:
+    """Rejected responses for the couples from `start` on, from among all of them.
 
     A response is replaced by one of the same direction and domain and of the nearest length (ties: the lower pair_id) that
     belongs to neither of the couple's pairs; where the domain has none, by the nearest of any domain; NO_PAIR where there is
     none at all."""
     reverse = _Nearest([(couple.reverse_response, couple.reverse) for couple in couples], couples)
     forward = _Nearest([(couple.forward_response, couple.forward) for couple in couples], couples)
-    places = range(len(couples))
+    places = range(start, len(couples))
     return ControlResponses(
         [reverse.find(place) for place in places],
         [forward.find(place) for place in places],
@@ -104,16 +105,18 @@ class Control:
     def __init__(self, stage: Path, write: Callable[[pa.Table], None]) -> None:
         self._stage, self._write = stage, write
         self._couples: list[Couple] = []
-        self._begin([])
+        """Some that are written, for their responses, then those that wait."""
+        self._done = 0
+        """How many of them are written."""
+        self._named: list[pa.Table] = []
+        """Of the rows that wait, all but the response."""
+        self._responses = Shelf(stage)
+        self._dropped = 0
+        """Couples whose responses stand on the shelf before those of the first."""
         self.other_domain = 0
         """Rows whose rejected response is from another domain."""
         self.without = 0
         """Rows for which there is no response to reject."""
-
-    def _begin(self, tables: list[pa.Table]) -> None:
-        self._named = tables
-        """Of the rows that wait, all but the response."""
-        self._responses = Shelf(self._stage)
 
     def close(self) -> None:
         self._responses.close()
@@ -123,30 +126,47 @@ class Control:
         self._couples += couples
         self._named.append(rows.select(PREFERENCES.names[:4]))
         self._responses.extend(contents(rows["completion"]))
-        while len(self._couples) >= BLOCK + BLOCK // 2:
-            self._write_block(BLOCK)
+        while len(self._couples) - self._done >= (size := BLOCK if self._done else POOL):
+            self._write_block(size)
 
     def finish(self) -> None:
         """Write what still waits."""
-        if self._couples:
-            self._write_block(len(self._couples))
+        if waiting := len(self._couples) - self._done:
+            self._write_block(waiting)
 
     def _write_block(self, size: int) -> None:
-        block, rest = self._couples[:size], self._couples[size:]
-        named, responses = pa.concat_tables(self._named), self._responses
-        found = control_responses(block)
+        """The next couples that wait."""
+        self._drop(self._done + size - POOL)
+        start, stop = self._done, self._done + size
+        found = control_responses(self._couples[:stop], start)
         rejected = [
             other if other == NO_PAIR else 2 * other + of_reverse
             for beside_forward, beside_reverse in zip(found.forward_prompts, found.reverse_prompts, strict=True)
             for other, of_reverse in ((beside_forward, 1), (beside_reverse, 0))
         ]
+        named = pa.concat_tables(self._named)
         for rows in batched((row for row in range(2 * size) if rejected[row] != NO_PAIR), WRITTEN_ROWS):
-            chosen = assistant_turns([responses.read(row) for row in rows])
-            others = assistant_turns([responses.read(rejected[row]) for row in rows])
+            chosen = assistant_turns([self._response(2 * start + row) for row in rows])
+            others = assistant_turns([self._response(rejected[row]) for row in rows])
             self._write(pa.table([*named.take(rows).columns, chosen, others], schema=PREFERENCES))
         self.other_domain += found.other_domain
         self.without += rejected.count(NO_PAIR)
-        self._couples = rest
-        self._begin([named.slice(2 * size)])
-        self._responses.extend(responses.read(row) for row in range(2 * size, len(responses)))
-        responses.close()
+        self._done = stop
+        self._named = [named.slice(2 * size)]
+
+    def _response(self, row: int) -> pa.Buffer:
+        """Of a couple at hand: its forward row stands at twice its place, the reverse row behind it."""
+        return self._responses.read(2 * self._dropped + row)
+
+    def _drop(self, count: int) -> None:
+        """Forget the first couples, and now and then their responses."""
+        if count <= 0:
+            return
+        del self._couples[:count]
+        self._done -= count
+        self._dropped += count
+        if self._dropped > 4 * POOL:
+            old, self._responses = self._responses, Shelf(self._stage)
+            self._responses.extend(old.read(place) for place in range(2 * self._dropped, len(old)))
+            self._dropped = 0
+            old.close()

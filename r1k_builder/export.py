@@ -13,8 +13,7 @@ import re
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, compress
@@ -149,7 +148,8 @@ class DatasetWriter:
         self._shortlist = Shortlist()
         self._kept = Rows(stage)
         self._in_control = Control(stage, lambda rows: self._files.write("preference-control", rows))
-        self._tells = Tells()
+        self.tells = Tells()
+        """To be reported on when all batches are put."""
         self._duplicates = Duplicates(stage / "questions.sqlite")
         self._overlap = Overlap()
 
@@ -170,6 +170,7 @@ class DatasetWriter:
         self._overlap.add(rows)
         write = self._files.write
         write("reverse", reverse)
+        write("reverse-verified", where(reverse, pc.invert(any_status(reverse["verdict"], "fail")).to_pylist()))
         write("forward", where(rows, [not reverse for reverse in batch.reverse]))
         write("forward-gemini", batch.gemini)
         write("rejected", batch.rejected)
@@ -184,10 +185,10 @@ class DatasetWriter:
             if self._shortlist.admits(entry.pair_id, entry.forward_row) or self._control != "none":
                 self._index.append(**entry._asdict())
                 self._kept.append(couple)
-            if self._tells.admits(entry.pair_id):
-                self._tells.add(entry.pair_id, *map(Form.of, couple["answer"].to_pylist(), couple["reasoning"].to_pylist()))
+            if self.tells.admits(entry.pair_id):
+                self.tells.add(entry.pair_id, *map(Form.of, couple["answer"].to_pylist(), couple["reasoning"].to_pylist()))
         for row in zip(batch.rows["direction"].to_pylist(), batch.rows["domain"].to_pylist(), strict=True):
-            self._tells.count(*row)
+            self.tells.count(*row)
 
     def _write_couples(self, couples: Sequence[Couple], mixed: pa.Table) -> None:
         """Rows that stand side by side: forward, reverse, forward, reverse, …"""
@@ -219,8 +220,14 @@ class DatasetWriter:
         for table in tables:
             self._files.write(config, table)
 
-    def finish(self) -> dict[str, Any]:
+    def counted(self) -> dict[str, Any]:
+        """What the figures are drawn from, which is known when all batches are put; `finish` says the same."""
+        return {**self._tally.counts(), **self._sketch.counts(self.ruler.unit), "configs": self._files.counts()}
+
+    def finish(self, tells: Callable[[], dict[str, Any]] | None = None) -> dict[str, Any]:
         """Write what is made from all pairs together, close the files, name them by their digests.
+
+        `tells` gives the report of `self.tells`, where another process makes it meanwhile.
 
         Returns what the manifest says of the dataset: `rows`, `rejections`, `replaced`, `verification`, `teachers`, `configs`,
         `tokenizer`, `length_unit`, `control`, `tells`, `overlap`, `notes`, `lengths`, `domains`, `collections`, `reviews`
@@ -230,26 +237,23 @@ class DatasetWriter:
         beside = partners(index, self._control)
         joined = array("i", (position for position, partner in enumerate(beside) if partner != NO_PAIR))
         pairs = self._pairs if self._control == "none" else len(joined)
-        with ThreadPoolExecutor(2) as pool:  # most of this is done outside of Python's lock
-            tells, closing = pool.submit(self._tells.report), pool.submit(files.closed, "reverse")
-            if self._control != "none":
-                for positions in batched(joined, BATCH_ROWS):
-                    self._write_couples(_couples(index, positions, beside), self._kept.joined(positions, beside))
-            for positions in batched(sorted(mixed_subset(index, joined)), BATCH_ROWS):
-                files.write("mixed-500", self._kept.joined(positions, beside))
-            for positions in batched(sorted(probe_subset(index, joined)), BATCH_ROWS):
-                files.write("probe", _preferences(self._kept.joined(positions, beside)).rename_columns(PROBE_NAMES))
-            control.finish()
-            closing.result()
+        if self._control != "none":
+            for positions in batched(joined, BATCH_ROWS):
+                self._write_couples(_couples(index, positions, beside), self._kept.joined(positions, beside))
+        for positions in batched(sorted(mixed_subset(index, joined)), BATCH_ROWS):
+            files.write("mixed-500", self._kept.joined(positions, beside))
+        for positions in batched(sorted(probe_subset(index, joined)), BATCH_ROWS):
+            files.write("probe", _preferences(self._kept.joined(positions, beside)).rename_columns(PROBE_NAMES))
+        control.finish()
         notes = _pair_notes(self._pairs, pairs, control.other_domain, control.without)
         return {
             **self._tally.counts(),
             **self._sketch.counts(self.ruler.unit),
-            "configs": self._files.finish(),
+            "configs": files.finish(),
             "tokenizer": self.ruler.tokenizer,
             "length_unit": self.ruler.unit,
             "control": self._control,
-            "tells": tells.result(),
+            "tells": (tells or self.tells.report)(),
             "overlap": self._overlap.report(self._duplicates.groups),
             "notes": [*self.ruler.notes, *notes],
             "reviews": review_report(self._reviews, self._reviewed) if self._reviews.by_reviewer else None,

@@ -7,9 +7,9 @@ import io
 import os
 import re
 import shlex
-import shutil
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -17,11 +17,10 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from r1k_builder.card import read_card
-from r1k_builder.columns import FEW_VALUES, SCHEMAS, WITH_STATISTICS, any_status, where
+from r1k_builder.columns import FEW_VALUES, SCHEMAS, WITH_STATISTICS
 from r1k_builder.errors import LocalError
 from r1k_builder.figures import FIGURES
 from r1k_builder.sync import sync
@@ -36,6 +35,11 @@ GROUP_TABLES = 100
 """Chunks that wait at most: a configuration that gets few rows of each would else hold many small tables."""
 SHARD_ROWS = 5_000
 """A file is closed when it has so many rows: what a writer remembers of its row groups grows until then."""
+HANDS = 2
+"""Files that are written to at once: compression goes on outside of Python's lock."""
+
+PACKED_FROM = 500_000_000
+"""Bytes of a scratch file from which its records are packed: before, the processor is dearer than the disk."""
 
 NO_FIGURES: Mapping[str, bytes] = {}
 
@@ -46,7 +50,7 @@ OURS = re.compile(r"train-\d{5}-of-\d{5}-[0-9a-f]{12}\.parquet")
 
 class Shelf:
     """Records in a scratch file, to be read in any order: 12 bytes of memory a record. Of pairs, the forward record
-    stands at twice the pair's position and the reverse record behind it. Packed by what is quickest, as it is soon gone."""
+    stands at twice the pair's position and the reverse record behind it."""
 
     def __init__(self, stage: Path) -> None:
         self._file = TemporaryFile(dir=stage)  # noqa: SIM115  # `close` closes it
@@ -59,9 +63,9 @@ class Shelf:
 
     def extend(self, records: Iterable[pa.Buffer]) -> None:
         for record in records:
-            packed = self._codec.compress(record)
-            self._file.write(packed)
-            self._offsets.append(self._offsets[-1] + packed.size)
+            stored = self._codec.compress(record) if self._offsets[-1] > PACKED_FROM else record
+            self._file.write(stored)
+            self._offsets.append(self._offsets[-1] + stored.size)
             self._sizes.append(record.size)
 
     def __len__(self) -> int:
@@ -70,8 +74,8 @@ class Shelf:
     def read(self, place: int) -> pa.Buffer:
         start, stop = self._offsets[place : place + 2]
         self._file.flush()
-        packed = os.pread(self._file.fileno(), stop - start, start)  # from any thread; writing goes on at the end
-        return pa.decompress(packed, self._sizes[place], codec="lz4_raw")
+        stored = os.pread(self._file.fileno(), stop - start, start)  # from any thread; writing goes on at the end
+        return pa.decompress(stored, self._sizes[place], codec="lz4_raw") if start > PACKED_FROM else pa.py_buffer(stored)
 
 
 class ConfigFiles:
@@ -80,9 +84,11 @@ class ConfigFiles:
     def __init__(self, stage: Path) -> None:
         self._stage = stage
         self._shards: dict[str, list[Shard]] = {config: [] for config in SCHEMAS}
+        self._hands = ThreadPoolExecutor(HANDS)
 
     def close(self) -> None:
         """Closes what `finish` has not: files that nobody wants, so that a full disk is no matter."""
+        self._hands.shutdown(cancel_futures=True)
         for shard in chain.from_iterable(self._shards.values()):
             shard.discard()
 
@@ -91,70 +97,65 @@ class ConfigFiles:
         if not table.num_rows:
             return
         shards = self._shards[config]
-        shard = self.open_shard(config) if not shards or shards[-1].closed else shards[-1]
-        shard.write(table)
-        if shard.rows >= SHARD_ROWS:
-            self._close(config)
-
-    def open_shard(self, config: str) -> "Shard":
-        """The configuration's next file, for `write` or to be written to and closed by the caller, in a thread of its own."""
-        shards = self._shards[config]
-        shards.append(Shard(self._stage / config / f"{len(shards)}.parquet", SCHEMAS[config]))
-        return shards[-1]
-
-    def closed(self, config: str) -> list["Shard"]:
-        """The configuration's files, whole, to be read back."""
-        self._close(config)
-        return self._shards[config]
-
-    def _close(self, config: str) -> None:
-        shards = self._shards[config]
-        if shards and not shards[-1].closed:
+        if not shards or shards[-1].closed:
+            shards.append(Shard(self._stage / config / f"{len(shards)}.parquet", SCHEMAS[config], self._hands))
+        shards[-1].write(table)
+        if shards[-1].rows >= SHARD_ROWS:
             shards[-1].close()
-            if config == "reverse":
-                shards[-1].copy_verified(self.open_shard("reverse-verified"))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The rows of every configuration so far."""
+        return {config: {"rows": sum(shard.rows for shard in shards)} for config, shards in self._shards.items()}
 
     def finish(self) -> dict[str, dict[str, Any]]:
         """Closes all files and names each by its digest; returns rows and files of every configuration, also without rows."""
-        written = {config: [shard for shard in self.closed(config) if shard.rows] for config in SCHEMAS}
+        shards = list(chain.from_iterable(self._shards.values()))
+        for step in (Shard.flush, Shard.close):  # of all first, that they are written side by side
+            for shard in shards:
+                step(shard)
         return {
             config: {
-                "rows": sum(shard.rows for shard in shards),
-                "files": [_named(shard, place, len(shards)) for place, shard in enumerate(shards)],
+                **counted,
+                "files": [_named(shard, place, len(self._shards[config])) for place, shard in enumerate(self._shards[config])],
             }
-            for config, shards in written.items()
+            for config, counted in self.counts().items()
         }
 
 
 class Shard:
-    """One Parquet file, which is there once it has rows. Those wait in memory until they are enough for a row group."""
+    """One Parquet file. Rows wait in memory until they are enough for a row group, which is then written by one of `hands`."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, hands: Executor) -> None:
         self.path = path
         self.rows = 0
         self.closed = False
         self.digest = ""
         """SHA-256 of the file, once it is closed."""
         self._schema = schema
+        self._hands = hands
         self._file: _DigestedFile | None = None
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = 0
+        self._writing: Future[None] | None = None
 
     def write(self, table: pa.Table) -> None:
-        if table.num_rows:
-            self._waiting.append(table)
-            self._waiting_bytes += table.nbytes
-            self.rows += table.num_rows
+        """Adds rows. Raises what has stopped the writing of earlier ones."""
+        self._waiting.append(table)
+        self._waiting_bytes += table.nbytes
+        self.rows += table.num_rows
         if self._waiting_bytes >= GROUP_BYTES or len(self._waiting) >= GROUP_TABLES:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        table = pa.concat_tables(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
+    def flush(self) -> None:
+        """Have what waits written; one group at a time, so that no more than two are held."""
+        self._written()
+        if self._waiting:
+            self._writing = self._hands.submit(self._write, pa.concat_tables(self._waiting))
+            self._waiting.clear()
+            self._waiting_bytes = 0
+
+    def _write(self, table: pa.Table) -> None:
         if self._writer is None:
             self.path.parent.mkdir(exist_ok=True)
             self._file = _DigestedFile(self.path)
@@ -162,9 +163,18 @@ class Shard:
         rows_that_fit = table.num_rows * GROUP_MOST_BYTES // max(table.nbytes, 1)
         self._writer.write_table(table, row_group_size=max(2, min(GROUP_ROWS, rows_that_fit // 2 * 2)))
 
+    def _written(self) -> None:
+        """Wait for the group that is being written. Raises what stopped it."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
     def close(self) -> None:
         """Writes what waits. Nothing can be added any more."""
-        self._flush()
+        if self.closed:
+            return
+        self.flush()
+        self._written()
         self.closed = True
         if self._writer is not None and self._file is not None:
             self._writer.close()
@@ -173,36 +183,11 @@ class Shard:
             self._writer = self._file = None
 
     def discard(self) -> None:
-        """Close a file that nobody wants, whatever the disk says to it."""
+        """Close a file that nobody wants and nobody writes to, whatever the disk says to it."""
         for part in (self._writer, self._file):
             with suppress(OSError):
                 if part is not None:
                     part.close()
-
-    def read(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of a closed file, a row group at a time; all columns, or those that are named."""
-        if not self.rows:
-            return
-        with pq.ParquetFile(self.path, pre_buffer=False) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns, use_threads=False)
-
-    def copy_verified(self, other: "Shard") -> None:
-        """Fills `other` with the rows that fail no check. Where that is all of them, its bytes are the same, too."""
-        if all(all(_verified(rows["verdict"])) for rows in self.read(["verdict"])):
-            other.path.parent.mkdir(exist_ok=True)
-            shutil.copyfile(self.path, other.path)
-            other.rows, other.digest, other.closed = self.rows, self.digest, True
-            return
-        for rows in self.read():
-            other.write(where(rows, _verified(rows["verdict"])))
-        other.close()
-
-
-def _verified(verdicts: pa.ChunkedArray) -> list[bool]:
-    """Of each row, whether no check fails."""
-    verified: list[bool] = pc.invert(any_status(verdicts, "fail")).to_pylist()
-    return verified
 
 
 class _DigestedFile(io.FileIO):

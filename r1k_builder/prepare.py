@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -20,12 +19,16 @@ from r1k_builder.export import BATCH_ROWS, Batch, prepare
 from r1k_builder.journals import Journals
 from r1k_builder.lengths import Ruler, load_ruler
 from r1k_builder.replay import end_of, flow_version, outcome
+from r1k_builder.schema import ForwardExample, Outcome
+from r1k_builder.tells import Tells
 from r1k_builder.verify import Mathematics
 
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MOST_PROCESSES = min(4, PROCESSORS)
 BATCHES_EACH = 8
 """Batches that are worth a process, which takes half a second to start."""
+AHEAD_CHARACTERS = 40_000_000
+"""In rows that one process keeps while others of their batches are waited for: 700 of s1K's."""
 
 
 class Prepared(NamedTuple):
@@ -50,10 +53,27 @@ class Preparation:
         self._mathematics = Mathematics()
         self._version = flow_version(config)
         self._stop = end_of(self._view, config)
+        self._ahead: dict[str, Outcome] = {}
+        """By pair_id, the oldest first."""
+        self._characters = 0
+        """In them."""
 
     def close(self) -> None:
         self._mathematics.close()
         self._view.close()
+
+    def ahead(self, positions: Sequence[int]) -> None:
+        """Read and check rows of one batch that have settled, while others of it are waited for.
+
+        Those that have waited longest are forgotten where there are too many: they are read and checked again.
+        """
+        for position in positions:
+            for example in self._view.examples(position + 1, start=position):
+                found = self._outcome(example)
+                self._ahead[example.pair_id] = found
+                self._characters += _characters(found)
+        while self._characters > AHEAD_CHARACTERS:
+            self._characters -= _characters(self._ahead.pop(next(iter(self._ahead))))
 
     def submit(self, number: int) -> "Future[Prepared]":
         future: Future[Prepared] = Future()
@@ -64,9 +84,7 @@ class Preparation:
         """The batch of source rows from position BATCH_ROWS * number, settled or not."""
         start = number * BATCH_ROWS
         examples = self._view.examples(min(start + BATCH_ROWS, self._stop), start=start)
-        same = self._mathematics.same_answer
-        answers = self._view.of
-        outcomes = [outcome(answers(example.pair_id), self._config, example, self._benchmarks, same) for example in examples]
+        outcomes = [self._take_ahead(example.pair_id) or self._outcome(example) for example in examples]
         damaged = [
             found.source.pair_id
             for found in outcomes
@@ -74,9 +92,31 @@ class Preparation:
         ]
         return Prepared(prepare(outcomes if self._quota is None else list(up_to(self._quota, outcomes)), self._ruler), damaged)
 
+    def _outcome(self, example: ForwardExample) -> Outcome:
+        answers = self._view.of(example.pair_id)
+        return outcome(answers, self._config, example, self._benchmarks, self._mathematics.same_answer)
+
+    def _take_ahead(self, pair_id: str) -> Outcome | None:
+        found = self._ahead.pop(pair_id, None)
+        if found is not None:
+            self._characters -= _characters(found)
+        return found
+
+    def report(self, tells: Tells) -> "Future[dict[str, Any]]":
+        """The report of `tells`."""
+        future: Future[dict[str, Any]] = Future()
+        future.set_result(tells.report())
+        return future
+
+
+def _characters(found: Outcome) -> int:
+    """Of all its texts; those that two of its rows share count twice."""
+    rows = (found.source, found.forward, found.reverse, found.gemini, *found.replaced)
+    return sum(len(text) for row in rows if row is not None for text in vars(row).values() if isinstance(text, str))
+
 
 class Preparers:
-    """Prepares batches by several processes, one batch each at a time."""
+    """Prepares batches by several processes, each batch by one of them, a batch at a time."""
 
     def __init__(self, count: int, journals: Sequence[Path], config: BuildConfig, ruler: Ruler) -> None:
         self.at_once = 2 * count
@@ -85,30 +125,38 @@ class Preparers:
             "config": {**config.model_dump(mode="json"), "tokenizer": "none" if ruler.path is None else str(ruler.path)},
         }
         self._children = [Child(main, task) for _ in range(count)]
-        self._free: SimpleQueue[Child] = SimpleQueue()
-        for child in self._children:
-            self._free.put(child)
-        self._threads = ThreadPoolExecutor(count)
+        self._threads = [ThreadPoolExecutor(1) for _ in self._children]
+        """Each asks one child and waits for the answer."""
 
     def close(self) -> None:
         for child in self._children:
             child.process.kill()  # they keep nothing
-        self._threads.shutdown(cancel_futures=True)
+        for thread in self._threads:
+            thread.shutdown(cancel_futures=True)
         for child in self._children:
             child.close(0)
 
-    def submit(self, number: int) -> "Future[Prepared]":
-        return self._threads.submit(self._prepared, number)
+    def ahead(self, positions: Sequence[int]) -> None:
+        number = positions[0] // BATCH_ROWS
+        self._children[number % len(self._children)].tell({"ahead": positions})  # it reads this when it has answered
 
-    def _prepared(self, number: int) -> Prepared:
-        child = self._free.get()
-        try:
-            child.tell(number)
-            said = child.answer()
-            packed = child.read(said["bytes"])
-        finally:
-            self._free.put(child)
-        return Prepared(Batch.unpack(pa.py_buffer(packed)), said["damaged"])
+    def submit(self, number: int) -> "Future[Prepared]":
+        place = number % len(self._children)
+        return self._threads[place].submit(self._prepared, self._children[place], number)
+
+    @staticmethod
+    def _prepared(child: Child, number: int) -> Prepared:
+        child.tell({"batch": number})
+        said = child.answer()
+        return Prepared(Batch.unpack(pa.py_buffer(child.read(said["bytes"]))), said["damaged"])
+
+    def report(self, tells: Tells) -> "Future[dict[str, Any]]":
+        return self._threads[0].submit(self._reported, self._children[0], tells)
+
+    @staticmethod
+    def _reported(child: Child, tells: Tells) -> dict[str, Any]:
+        child.tell({"tells": tells.state()})
+        return child.answer()
 
 
 def preparing(
@@ -122,7 +170,7 @@ def preparing(
 
 
 def main() -> None:
-    """A preparer's own process: a task on stdin, then numbers; each is answered by a line and a packed batch."""
+    """A preparer's own process: a task on stdin, then orders. A batch is answered by a line and its bytes, tells by a line."""
     relax_collector()
     orders = sys.stdin.buffer
     task = json.loads(orders.readline() or "null")
@@ -131,8 +179,14 @@ def main() -> None:
     with told_parent(task["journals"][0]):
         config = BuildConfig.model_validate(task["config"])
         preparation = Preparation([Path(path) for path in task["journals"]], config, load_ruler(config.tokenizer))
-        for order in orders:
-            batch, damaged = preparation.prepared(json.loads(order))
-            packed = batch.pack()
-            say({"bytes": packed.size, "damaged": damaged}, packed)
+        for line in orders:
+            match json.loads(line):
+                case {"ahead": positions}:
+                    preparation.ahead(positions)
+                case {"batch": number}:
+                    batch, damaged = preparation.prepared(number)
+                    packed = batch.pack()
+                    say({"bytes": packed.size, "damaged": damaged}, packed)
+                case {"tells": state}:
+                    say(Tells.of(state).report())
         preparation.close()

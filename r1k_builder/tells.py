@@ -86,6 +86,18 @@ class Tells:
         if len(self._sample) > MOST_PAIRS:
             heapq.heappop(self._sample)
 
+    def state(self) -> list[Any]:
+        """All that is gathered, for `of` in another process."""
+        return [self._sample, self._pairs, self._domains]
+
+    @classmethod
+    def of(cls, state: Sequence[Any]) -> Self:
+        sample, pairs, domains = state
+        tells = cls()
+        tells._sample = [(rank, pair_id, Form(*forward), Form(*reverse)) for rank, pair_id, forward, reverse in sample]
+        tells._pairs, tells._domains = pairs, {name: Counter(counts) for name, counts in domains.items()}
+        return tells
+
     def report(self) -> dict[str, Any]:
         """What the manifest says under `tells`. Shares and accuracies with 95 % intervals.
 

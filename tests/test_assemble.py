@@ -10,9 +10,12 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from r1k_builder import files as files_module
 from r1k_builder.assemble import Assembly, Follower, Made, assembled
 from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.errors import LocalError, UsageError
@@ -105,6 +108,21 @@ def test_a_batch_waits_for_its_last_row(folder: Path, assembly: Assembly) -> Non
     assert not assembly.step()
 
 
+def test_rows_of_a_batch_that_waits_are_read_when_they_settle(
+    folder: Path, assembly: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[int]] = []
+    monkeypatch.setattr(assembly._preparation, "ahead", lambda positions: read.append([*positions]))
+    settle(folder, [3, 4])
+    assert not assembly.step()
+    assert read == [], "what had settled before may be too much"
+    settle(folder, [7, *range(BATCH_ROWS, 2 * BATCH_ROWS), 5, 2 * BATCH_ROWS])
+    assert assembly.step(), "the second batch is whole"
+    assert read == [[7, 5], [2 * BATCH_ROWS]]
+    assert not assembly.step()
+    assert len(read) == 2
+
+
 def test_gaps_in_the_source_hold_up_nothing_and_lose_no_row(folder: Path) -> None:
     gaps = [3, *range(BATCH_ROWS, 2 * BATCH_ROWS)]
     with closing(sqlite3.connect(place(folder))) as db:
@@ -133,9 +151,14 @@ def test_a_follower_makes_what_this_process_makes(folder: Path) -> None:
     with Follower(folder, place(folder), CONFIG) as follower:
         wait_until(lambda: bool(stages(folder)))
         settle(folder, list(range(BATCH_ROWS + 7, ROWS - 5)))
-        made = follower.finish()
+        counted: list[dict[str, Any]] = []
+        made = follower.finish(counted.append)
         found = files(made)
         assert made.stage.exists()
+    (said,) = counted
+    assert {**said, "configs": None} == {**{name: made.manifest[name] for name in said}, "configs": None}
+    for name in ("forward", "reverse", "reverse-verified"):
+        assert said["configs"][name]["rows"] == made.manifest["configs"][name]["rows"]
     assert not made.stage.exists()
     with assembled(folder, [place(folder)], CONFIG) as here:
         assert found == files(here)
@@ -216,6 +239,19 @@ def test_what_the_user_can_mend_comes_as_a_sentence(folder: Path, tmp_path: Path
     ):
         follower.finish()
     assert capfd.readouterr().err == ""
+
+
+def test_a_shelf_gives_back_what_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_module, "PACKED_FROM", 5_000)
+    draw = random.Random(1)
+    records = [pa.py_buffer(bytes([number]) * draw.randrange(1, 1_000)) for number in range(50)]
+    shelf = files_module.Shelf(tmp_path)
+    shelf.extend(records[:25])
+    shelf.extend(records[25:])
+    assert [shelf.read(place) for place in range(50)] == records
+    packed = shelf._offsets[-1]
+    assert 5_000 < packed < 7_500 < sum(record.size for record in records), "the later ones in less room"
+    shelf.close()
 
 
 def test_a_full_disk_fails_no_closing(tmp_path: Path) -> None:

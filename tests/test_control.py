@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from r1k_builder.columns import EXAMPLES, assistant_turns
-from r1k_builder.control import BLOCK, Control, Couple, control_responses
+from r1k_builder.control import BLOCK, POOL, Control, Couple, control_responses
 from r1k_builder.pair import NO_PAIR
 
 
@@ -76,22 +76,28 @@ def written(couples: list[Couple], stage: Path, size: int) -> tuple[list[pa.Tabl
 
 
 @pytest.mark.parametrize(
-    ("count", "blocks"),
-    [(1, [1]), (40, [40]), (1499, [1499]), (1500, [1000, 500]), (2700, [1000, 1000, 700])],
+    ("count", "pools"),
+    [
+        (1, [(0, 0, 1)]),
+        (40, [(0, 0, 40)]),
+        (999, [(0, 0, 999)]),
+        (1300, [(0, 0, 1000), (250, 1000, 1250), (300, 1250, 1300)]),
+        (6100, [(0, 0, 1000), *((stop - 1000, stop - 250, stop) for stop in range(1250, 6001, 250)), (5100, 6000, 6100)]),
+    ],
 )
-def test_blocks_are_the_same_however_the_couples_come(count: int, blocks: list[int], tmp_path: Path) -> None:
+def test_blocks_are_the_same_however_the_couples_come(count: int, pools: list[tuple[int, int, int]], tmp_path: Path) -> None:
+    """A pool is where it begins, where the couples begin that are written by it, and where both end."""
     couples = drawn(count, 5)
     tables, control = written(couples, tmp_path, 32)
     rows = [row for table in tables for row in table.to_pylist()]
     assert rows == [row for table in written(couples, tmp_path, count)[0] for row in table.to_pylist()]
-    expected, start = [], 0
-    for size in blocks:
-        block = couples[start : start + size]
-        start += size
-        found = control_responses(block)
-        for couple, reverse, forward in zip(block, found.forward_prompts, found.reverse_prompts, strict=True):
-            expected += [(f"{couple.forward}-f", f"{block[reverse].reverse}-r")] * (reverse != NO_PAIR)
-            expected += [(f"{couple.reverse}-r", f"{block[forward].forward}-f")] * (forward != NO_PAIR)
+    expected = []
+    for first, start, stop in pools:
+        pool = couples[first:stop]
+        found = control_responses(pool, start - first)
+        for couple, reverse, forward in zip(couples[start:stop], found.forward_prompts, found.reverse_prompts, strict=True):
+            expected += [(f"{couple.forward}-f", f"{pool[reverse].reverse}-r")] * (reverse != NO_PAIR)
+            expected += [(f"{couple.reverse}-r", f"{pool[forward].forward}-f")] * (forward != NO_PAIR)
     assert [(row["id"], row["rejected"][0]["content"]) for row in rows] == expected
     assert all(row["chosen"][0]["content"] == row["id"] for row in rows)
     assert control.without == 2 * count - len(rows) == (2 if count == 1 else 0)
@@ -100,9 +106,8 @@ def test_blocks_are_the_same_however_the_couples_come(count: int, blocks: list[i
 def test_blocks_are_written_while_couples_still_come(tmp_path: Path) -> None:
     tables: list[pa.Table] = []
     control = Control(tmp_path, tables.append)
-    couples = drawn(BLOCK + BLOCK // 2, 3)
-    control.add(couples[:-1], rows_of(couples[:-1]))
-    assert tables == []
-    control.add(couples[-1:], rows_of(couples[-1:]))
-    assert sum(table.num_rows for table in tables) == 2 * BLOCK
+    couples = drawn(POOL + BLOCK, 3)
+    for couple, expected in zip(couples, [0] * (POOL - 1) + [POOL] * BLOCK + [POOL + BLOCK], strict=True):
+        control.add([couple], rows_of([couple]))
+        assert sum(table.num_rows for table in tables) == 2 * expected
     control.close()

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from r1k_builder import prepare
 from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.errors import LocalError
 from r1k_builder.export import BATCH_ROWS
 from r1k_builder.journal import Journal
 from r1k_builder.lengths import load_ruler
 from r1k_builder.prepare import BATCHES_EACH, Preparation, Preparers, preparing
-from r1k_builder.schema import ForwardExample
+from r1k_builder.schema import ForwardExample, Outcome
+from r1k_builder.tells import Form, Tells
 
 CONFIG = BuildConfig(source="rows.jsonl", teacher=TeacherConfig(base_url="http://127.0.0.1:9/v1", model="m"), tokenizer="none")
 RULER = load_ruler("none")
@@ -46,6 +48,51 @@ def test_processes_prepare_what_this_one_does(journal: Path, preparers: Preparer
             assert batch.pack() == expected.batch.pack()
             assert batch.rows.num_rows == BATCH_ROWS
             assert damaged == expected.damaged
+
+
+def test_rows_that_are_read_ahead_are_not_read_again_and_make_the_same_batch(
+    journal: Path, preparers: Preparers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Preparation([journal], CONFIG, RULER)) as here:
+        expected = here.prepared(1)
+        read: list[str] = []
+        whole = Preparation._outcome
+
+        def noted(self: Preparation, example: ForwardExample) -> Outcome:
+            read.append(example.question)
+            return whole(self, example)
+
+        monkeypatch.setattr(Preparation, "_outcome", noted)
+        ahead = [BATCH_ROWS + 7, BATCH_ROWS + 3]
+        here.ahead(ahead)
+        assert here.prepared(1).batch.pack() == expected.batch.pack()
+        assert len(read) == len(set(read)) == BATCH_ROWS
+        assert (here._ahead, here._characters) == ({}, 0)
+    preparers.ahead(ahead)
+    assert preparers.submit(1).result().batch.pack() == expected.batch.pack()
+
+
+def test_no_more_rows_are_kept_than_there_is_room_for(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Preparation([journal], CONFIG, RULER)) as here:
+        here.ahead([0])
+        monkeypatch.setattr(prepare, "AHEAD_CHARACTERS", 3 * here._characters + 20)
+        here.ahead(range(1, BATCH_ROWS))
+        assert len(here._ahead) == 3, "the last"
+        assert here._characters <= prepare.AHEAD_CHARACTERS
+        kept = list(here._ahead.values())
+        assert [found.source.question for found in kept] == [f"What is {n} + 2 - {n}?" for n in range(29, 32)]
+        assert here.prepared(0).batch.rows.num_rows == BATCH_ROWS
+
+
+def test_tells_are_reported_on_alike(journal: Path, preparers: Preparers) -> None:
+    tells = Tells()
+    for number in range(30):
+        tells.count("forward", "math")
+        if tells.admits(str(number)):
+            tells.add(str(number), Form.of(f"So {number}.", "First."), Form.of(f"Hence {number}.", "Now."))
+    with closing(Preparation([journal], CONFIG, RULER)) as here:
+        assert preparers.report(tells).result() == here.report(tells).result() == tells.report()
+    assert tells.report()["parts"]["answer_first"]["accuracy"] == 1.0
 
 
 def test_a_killed_process_is_told_of_and_keeps_nobody_waiting(preparers: Preparers) -> None:

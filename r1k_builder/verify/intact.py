@@ -48,6 +48,8 @@ def _truncated(text: str) -> Iterator[str]:
 _LONE_BACKSLASH = re.compile(r"^[ \t]*+\\[ \t]*+$", re.MULTILINE)
 _DELIMITER = re.compile(r"\\(?P<side>left|right)(?![A-Za-z])\s*+(?P<delimiter>[(\[|.\\/<>)\]⟨⟩‖⌊⌋⌈⌉∣])?+")
 _PAIRS = (("\\(", "\\)"), ("\\[", "\\]"), ("\\begin{", "\\end{"))
+_SIDE = re.compile(r"\\(?:\\|[()\[\]{}]|begin\{|end\{|boxed)")
+"""What opens or closes; two backslashes are a new line."""
 _FENCE = re.compile(r"^[ \t>]*+```", re.MULTILINE)
 
 
@@ -68,11 +70,11 @@ def _stripped(text: str) -> Iterator[str]:
 def _unbalanced(text: str) -> Iterator[str]:
     """Delimiters without their counterpart. A single `$` is money as often as mathematics, and is not counted."""
     if "\\" in text:
-        plain = text.replace("\\\\", "")
+        sides = Counter(_SIDE.findall(text))
         for opened, closed in _PAIRS:
-            if (one := plain.count(opened)) != (other := plain.count(closed)):
+            if (one := sides[opened]) != (other := sides[closed]):
                 yield f"unbalanced: {one} {opened} and {other} {closed}"
-        if "\\boxed" in plain and plain.count("{") - plain.count("\\{") > plain.count("}") - plain.count("\\}"):
+        if sides["\\boxed"] and text.count("{") - sides["\\{"] > text.count("}") - sides["\\}"]:
             yield "unbalanced: a brace that is not closed"
     if text.count("$$") % 2:
         yield "unbalanced: a $$ that is not closed"

@@ -56,14 +56,14 @@ _SIGNS = {sign.encode(): doubt for sign, doubt in HEDGES.items()}
 def check_hedged(solution: Solution) -> CheckResult:
     """The teacher does not doubt, five times or more, that the reverse question has an answer. Says which doubts, and where."""
     text = solution.reasoning.encode("utf-8", "replace").lower().replace("’".encode(), b"'")
-    counts: dict[str, int] = {}
-    for sign, doubt in _SIGNS.items():
-        if count := text.count(sign):
-            counts[doubt] = counts.get(doubt, 0) + count
-    if not counts:
+    found = {sign: count for sign in _SIGNS if (count := text.count(sign))}
+    if not found:
         return passed()
+    counts: dict[str, int] = {}
+    for sign, count in found.items():
+        counts[_SIGNS[sign]] = counts.get(_SIGNS[sign], 0) + count
     total = sum(counts.values())
-    first = 100 * min(place for sign in _SIGNS if (place := text.find(sign)) >= 0) // len(text)
+    first = 100 * min(map(text.find, found)) // len(text)
     named = ", ".join(f"{doubt} {count}" for doubt, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     reason = f"{total} doubt{'s' * (total > 1)} (the first at {first} %): {named}"
     return failed(reason) if total > MOST_DOUBTS else passed(reason)
