@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from r1k_builder.columns import PREFERENCES, assistant_turns, batched, contents
 from r1k_builder.files import Shelf
-from r1k_builder.pair import NO_PAIR
+from r1k_builder.pair import NO_PAIR, Couple
 
 POOL = 1_000
 """Couples among which a response is looked for: all of s1K's, and of more rows the first thousand, for these."""
@@ -21,18 +21,6 @@ BLOCK = 250
 """Couples that are then written at a time. Their responses are looked for among them and those before, POOL together."""
 WRITTEN_ROWS = 64
 """At a time."""
-
-
-class Couple(NamedTuple):
-    """A forward and a reverse row that stand side by side: of one pair, or of two under `--control independent`."""
-
-    forward: str
-    """The pair_id of the forward row."""
-    reverse: str
-    domain: str
-    forward_response: int
-    """Length of the forward row's assistant turn, in the dataset's unit."""
-    reverse_response: int
 
 
 class ControlResponses(NamedTuple):

@@ -2,23 +2,21 @@
 
 A `DatasetWriter` stages the whole folder beside the old one: batches of rows are prepared in any order and put in source
 order, so that most of the work can be done while a build still waits for its teacher. `publish` then puts the folder in
-place so that a reader finds the old dataset or the new one. Memory is that of a few batches, whatever the number of rows; with
-`--control independent`, which joins pairs when all are known, some 100 bytes a pair come on top. The same outcomes and reviews
-give the same Parquet bytes.
+place so that a reader finds the old dataset or the new one. Memory is that of a few batches, whatever the number of rows. The
+same outcomes and reviews give the same Parquet bytes.
 """
 
 import json
 import os
 import re
 import shutil
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, compress
+from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,20 +36,12 @@ from r1k_builder.columns import (
     with_results,
 )
 from r1k_builder.config import BuildConfig
-from r1k_builder.control import Control, Couple
-from r1k_builder.files import CARD, NO_FIGURES, ConfigFiles, Shelf, install, told
+from r1k_builder.control import Control
+from r1k_builder.files import CARD, NO_FIGURES, ConfigFiles, Rows, install, told
+from r1k_builder.joining import Joining
 from r1k_builder.lengths import Ruler, load_ruler
 from r1k_builder.overlap import Overlap
-from r1k_builder.pair import (
-    MIXED_SIZE,
-    NO_PAIR,
-    PROBE_SIZE,
-    PairIndex,
-    Shortlist,
-    mixed_subset,
-    partners,
-    probe_subset,
-)
+from r1k_builder.pair import MIXED_SIZE, PROBE_SIZE, Couple, Shortlist, mixed_subset, probe_subset
 from r1k_builder.reviews import Reviews, row_digest
 from r1k_builder.schema import CHECKS, CheckResult, Example, Outcome, RejectedRow
 from r1k_builder.sketch import Sketch
@@ -82,12 +72,12 @@ def staging(folder: Path, config: BuildConfig) -> Iterator["DatasetWriter"]:
     """
     build = folder / ".build"
     stage = build / f"export-{os.getpid()}"
-    with told(folder):
-        build.mkdir(parents=True, exist_ok=True)
-        for stale in build.glob("export-*"):
-            shutil.rmtree(stale, ignore_errors=True)  # one that is about to end may be removing it, too
-        stage.mkdir()
     try:
+        with told(folder):
+            build.mkdir(parents=True, exist_ok=True)
+            for stale in build.glob("export-*"):
+                shutil.rmtree(stale, ignore_errors=True)  # one that is about to end may be removing it, too
+            stage.mkdir()
         with told(folder), DatasetWriter(stage, config, Reviews.of(build)) as writer:
             yield writer
     finally:
@@ -142,11 +132,13 @@ class DatasetWriter:
         self._tally = _Tally()
         self._sketch = Sketch()
         self._pairs = 0
-        self._index = PairIndex()
-        """Of the pairs that a choice may fall on; with a control, whose pairs are joined at the end, of all."""
         self._files = ConfigFiles(stage)
+        self._joining = Joining(stage, self._write_couples)
         self._shortlist = Shortlist()
+        self._listed: list[Couple] = []
+        """Those on which a choice may fall."""
         self._kept = Rows(stage)
+        """Theirs."""
         self._in_control = Control(stage, lambda rows: self._files.write("preference-control", rows))
         self.tells = Tells()
         """To be reported on when all batches are put."""
@@ -157,7 +149,7 @@ class DatasetWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for part in (self._files, self._kept.shelf, self._in_control, self._duplicates):
+        for part in (self._files, self._joining, self._kept, self._in_control, self._duplicates):
             part.close()
 
     def put(self, batch: "Batch") -> None:
@@ -176,17 +168,12 @@ class DatasetWriter:
         write("rejected", batch.rejected)
         write("attempts", batch.attempts)
         mixed = where(rows, batch.paired)
-        if self._control == "none":
-            couples = [Couple(pair.pair_id, pair.pair_id, pair.domain, *pair[-2:]) for pair in batch.pairs]
-            self._write_couples(couples, mixed)
         self._pairs += len(batch.pairs)
-        for place, entry in enumerate(batch.pairs):
-            couple = mixed.slice(2 * place, 2)
-            if self._shortlist.admits(entry.pair_id, entry.forward_row) or self._control != "none":
-                self._index.append(**entry._asdict())
-                self._kept.append(couple)
-            if self.tells.admits(entry.pair_id):
-                self.tells.add(entry.pair_id, *map(Form.of, couple["answer"].to_pylist(), couple["reasoning"].to_pylist()))
+        (self._write_couples if self._control == "none" else self._joining.add)(batch.pairs, mixed)
+        for place, pair in enumerate(batch.pairs):
+            if self.tells.admits(pair.forward):
+                rows = mixed.slice(2 * place, 2)
+                self.tells.add(pair.forward, *map(Form.of, rows["answer"].to_pylist(), rows["reasoning"].to_pylist()))
         for row in zip(batch.rows["direction"].to_pylist(), batch.rows["domain"].to_pylist(), strict=True):
             self.tells.count(*row)
 
@@ -195,6 +182,10 @@ class DatasetWriter:
         self._files.write("mixed", mixed)
         self._files.write("preference", _preferences(mixed))
         self._in_control.add(couples, mixed)
+        for place, couple in enumerate(couples):
+            if self._shortlist.admits(couple):
+                self._listed.append(couple)
+                self._kept.append(mixed.slice(2 * place, 2))
 
     def _compared(self, batch: "Batch") -> pa.Table:
         """The batch's rows, whose questions have been held against all rows' before them."""
@@ -215,6 +206,9 @@ class DatasetWriter:
             results[place] = self._reviews.verdict(*text) or results[place]
         return with_results(rows, "human", results) if places else rows
 
+    def _kept_rows(self, places: Iterable[int]) -> pa.Table:
+        return self._kept.read(row for place in places for row in (2 * place, 2 * place + 1))
+
     def add(self, config: str, tables: Iterable[pa.Table]) -> None:
         """Write rows of a configuration that has its own source."""
         for table in tables:
@@ -233,19 +227,14 @@ class DatasetWriter:
         `tokenizer`, `length_unit`, `control`, `tells`, `overlap`, `notes`, `lengths`, `domains`, `collections`, `reviews`
         (None where nobody has reviewed).
         """
-        index, files, control = self._index, self._files, self._in_control
-        beside = partners(index, self._control)
-        joined = array("i", (position for position, partner in enumerate(beside) if partner != NO_PAIR))
-        pairs = self._pairs if self._control == "none" else len(joined)
-        if self._control != "none":
-            for positions in batched(joined, BATCH_ROWS):
-                self._write_couples(_couples(index, positions, beside), self._kept.joined(positions, beside))
-        for positions in batched(sorted(mixed_subset(index, joined)), BATCH_ROWS):
-            files.write("mixed-500", self._kept.joined(positions, beside))
-        for positions in batched(sorted(probe_subset(index, joined)), BATCH_ROWS):
-            files.write("probe", _preferences(self._kept.joined(positions, beside)).rename_columns(PROBE_NAMES))
+        files, control = self._files, self._in_control
+        self._joining.finish()
+        for places in batched(mixed_subset(self._listed), BATCH_ROWS):
+            files.write("mixed-500", self._kept_rows(places))
+        for places in batched(probe_subset(self._listed), BATCH_ROWS):
+            files.write("probe", _preferences(self._kept_rows(places)).rename_columns(PROBE_NAMES))
         control.finish()
-        notes = _pair_notes(self._pairs, pairs, control.other_domain, control.without)
+        notes = _pair_notes(self._pairs, self._joining.alone, control.other_domain, control.without)
         return {
             **self._tally.counts(),
             **self._sketch.counts(self.ruler.unit),
@@ -263,16 +252,6 @@ class DatasetWriter:
 # ----- the first pass: rows that need no other batch
 
 
-class PairEntry(NamedTuple):
-    """What the choice of pairs needs of an accepted one; lengths in the ruler's unit."""
-
-    pair_id: str
-    domain: str
-    forward_row: int
-    forward_response: int
-    reverse_response: int
-
-
 @dataclass(frozen=True)
 class Batch:
     """Successive source rows, made ready: their rows in both directions, each forward row before its reverse row."""
@@ -284,7 +263,7 @@ class Batch:
     reverse: list[bool]
     """Of each of `rows`, as the next."""
     paired: list[bool]
-    pairs: list[PairEntry]
+    pairs: list[Couple]
     found_by: list[Keys]
     """By what near-duplicates of each row's question are found."""
     tally: "_Tally"
@@ -307,8 +286,8 @@ class Batch:
         rows, gemini, rejected, attempts = (pa.ipc.open_stream(source).read_all() for _ in range(4))
         reverse, paired = marks
         tallied = _Tally(**{name: Counter(counted) for name, counted in tally.items()})
-        entries = [PairEntry(*entry) for entry in pairs]
-        return cls(rows, gemini, rejected, attempts, reverse, paired, entries, found_by, tallied)
+        couples = [Couple(*pair) for pair in pairs]
+        return cls(rows, gemini, rejected, attempts, reverse, paired, couples, found_by, tallied)
 
 
 def prepare(outcomes: Sequence[Outcome], ruler: Ruler) -> Batch:
@@ -325,7 +304,7 @@ def prepare(outcomes: Sequence[Outcome], ruler: Ruler) -> Batch:
         attempts=table_of(REJECTED, [attempt for outcome in outcomes for attempt in outcome.replaced]),
         reverse=[example.direction == "reverse" for example in examples],
         paired=paired,
-        pairs=_pair_entries(list(compress(examples, paired)), list(compress(responses, paired)), ruler),
+        pairs=_couples(list(compress(examples, paired)), list(compress(responses, paired)), ruler),
         found_by=[keys(example.question) for example in examples],
         tally=_Tally.of(outcomes),
     )
@@ -342,13 +321,13 @@ def _measured(examples: list[Example], ruler: Ruler) -> tuple[pa.Table, list[int
     return table_of(EXAMPLES, examples, completion=completions, num_tokens=num_tokens), responses
 
 
-def _pair_entries(examples: list[Example], responses: list[int], ruler: Ruler) -> list[PairEntry]:
-    """The entries of pairs that are given as forward, reverse, forward, reverse, …"""
+def _couples(examples: list[Example], responses: list[int], ruler: Ruler) -> list[Couple]:
+    """Of the rows of pairs, which are given as forward, reverse, forward, reverse, …"""
     forward = examples[::2]
     parts = [ruler.measure([getattr(example, part) for example in forward]) for part in ("question", "reasoning", "answer")]
     lengths = map(sum, zip(*parts, strict=True))
     return [
-        PairEntry(example.pair_id, example.domain, *numbers)
+        Couple(example.pair_id, example.pair_id, example.domain, *numbers)
         for example, *numbers in zip(forward, lengths, responses[::2], responses[1::2], strict=True)
     ]
 
@@ -419,38 +398,7 @@ def _most_common(counter: Counter[str]) -> dict[str, int]:
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
-# ----- the second pass: pairs
-
-
-class Rows:
-    """The rows of the pairs in a PairIndex, forward and reverse, whole: those that are needed again when all are known."""
-
-    def __init__(self, stage: Path) -> None:
-        self.shelf = Shelf(stage)
-
-    def append(self, couple: pa.Table) -> None:
-        """The next pair's two rows."""
-        self.shelf.extend(row.serialize() for row in couple.combine_chunks().to_batches(max_chunksize=1))
-
-    def joined(self, positions: Sequence[int], beside: Sequence[int]) -> pa.Table:
-        """The forward row of each position, and behind it the reverse row of the pair that stands beside it."""
-        couples = ((2 * position, 2 * beside[position] + 1) for position in positions)
-        rows = [pa.ipc.read_record_batch(self.shelf.read(place), EXAMPLES) for place in chain.from_iterable(couples)]
-        return pa.Table.from_batches(rows, EXAMPLES).combine_chunks()
-
-
-def _couples(index: PairIndex, positions: Sequence[int], beside: Sequence[int]) -> list[Couple]:
-    partners = [beside[position] for position in positions]
-    return [
-        Couple(
-            index.pair_ids[position],
-            index.pair_ids[partner],
-            index.domains[position],
-            index.forward_responses[position],
-            index.reverse_responses[partner],
-        )
-        for position, partner in zip(positions, partners, strict=True)
-    ]
+# ----- pairs
 
 
 def _preferences(mixed: pa.Table) -> pa.Table:
@@ -460,13 +408,11 @@ def _preferences(mixed: pa.Table) -> pa.Table:
     return pa.table([columns[name] if name in columns else mixed[name] for name in PREFERENCES.names], schema=PREFERENCES)
 
 
-def _pair_notes(pairs: int, joined: int, other_domain: int, without: int) -> list[str]:
+def _pair_notes(pairs: int, alone: int, other_domain: int, without: int) -> list[str]:
     """What is not as the configurations' descriptions would have it."""
+    joined = pairs - alone
     notes = [
-        (
-            joined < pairs,
-            f"accepted pairs left out, being alone in their domain with no other to be joined to: {pairs - joined}",
-        ),
+        (alone > 0, f"accepted pairs left out, being alone in their domain with no other to be joined to: {alone}"),
         (0 < joined < MIXED_SIZE, f"mixed-500 holds all {joined} pairs: there are fewer than {MIXED_SIZE}"),
         (0 < joined < PROBE_SIZE, f"probe holds all {joined} pairs: there are fewer than {PROBE_SIZE}"),
         (other_domain > 0, f"rows of preference-control whose rejected response is from another domain: {other_domain}"),

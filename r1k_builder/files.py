@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r1k_builder.card import read_card
-from r1k_builder.columns import FEW_VALUES, SCHEMAS, WITH_STATISTICS
+from r1k_builder.columns import EXAMPLES, FEW_VALUES, SCHEMAS, WITH_STATISTICS
 from r1k_builder.errors import LocalError
 from r1k_builder.figures import FIGURES
 from r1k_builder.sync import sync
@@ -49,8 +49,7 @@ OURS = re.compile(r"train-\d{5}-of-\d{5}-[0-9a-f]{12}\.parquet")
 
 
 class Shelf:
-    """Records in a scratch file, to be read in any order: 12 bytes of memory a record. Of pairs, the forward record
-    stands at twice the pair's position and the reverse record behind it."""
+    """Records in a scratch file, to be read in any order: 12 bytes of memory a record."""
 
     def __init__(self, stage: Path) -> None:
         self._file = TemporaryFile(dir=stage)  # noqa: SIM115  # `close` closes it
@@ -76,6 +75,23 @@ class Shelf:
         self._file.flush()
         stored = os.pread(self._file.fileno(), stop - start, start)  # from any thread; writing goes on at the end
         return pa.decompress(stored, self._sizes[place], codec="lz4_raw") if start > PACKED_FROM else pa.py_buffer(stored)
+
+
+class Rows:
+    """Rows of both directions in a scratch file."""
+
+    def __init__(self, stage: Path) -> None:
+        self._shelf = Shelf(stage)
+
+    def close(self) -> None:
+        self._shelf.close()
+
+    def append(self, rows: pa.Table) -> None:
+        self._shelf.extend(row.serialize() for row in rows.combine_chunks().to_batches(max_chunksize=1))
+
+    def read(self, places: Iterable[int]) -> pa.Table:
+        rows = [pa.ipc.read_record_batch(self._shelf.read(place), EXAMPLES) for place in places]
+        return pa.Table.from_batches(rows, EXAMPLES).combine_chunks()
 
 
 class ConfigFiles:

@@ -17,7 +17,7 @@ LAYERS = [
     {"journal", "figures", "agreement", "children", "limiter"},
     {"journals", "compact", "folder", "teacher", "source", "invert", "solve", "cycle", "judge", "verify", "pair", "card"},
     {"files"},
-    {"control"},
+    {"control", "joining"},
     {"export", "overlap", "flow", "account", "completions"},
     {"replay", "benchmarks", "accepted", "review", "batch"},
     {"prepare"},

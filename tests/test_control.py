@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from r1k_builder.columns import EXAMPLES, assistant_turns
-from r1k_builder.control import BLOCK, POOL, Control, Couple, control_responses
-from r1k_builder.pair import NO_PAIR
+from r1k_builder.control import BLOCK, POOL, Control, control_responses
+from r1k_builder.pair import NO_PAIR, Couple
 
 
 def drawn(count: int, seed: int, domains: str = "abc", *, joined: bool = False) -> list[Couple]:
@@ -17,7 +17,8 @@ def drawn(count: int, seed: int, domains: str = "abc", *, joined: bool = False) 
     forward = [f"{draw.getrandbits(80):020x}" for _ in range(count)]
     reverse = [*forward[1:], *forward[:1]] if joined else forward
     return [
-        Couple(*ids, draw.choice(domains), draw.randrange(12), draw.randrange(12)) for ids in zip(forward, reverse, strict=True)
+        Couple(*ids, draw.choice(domains), 0, draw.randrange(12), draw.randrange(12))
+        for ids in zip(forward, reverse, strict=True)
     ]
 
 
@@ -51,7 +52,7 @@ def test_responses_are_the_nearest_of_other_pairs(count: int, domains: str, seed
 
 @pytest.mark.timeout(30)
 def test_equal_lengths_cost_no_quadratic_search() -> None:
-    found = control_responses([Couple(f"{place:020x}", f"{place:020x}", "math", 5, 5) for place in range(20_000)])
+    found = control_responses([Couple(f"{place:020x}", f"{place:020x}", "math", 0, 5, 5) for place in range(20_000)])
     assert found.forward_prompts[:3] == [1, 0, 0]
     assert found.forward_prompts[19_999] == 0
 

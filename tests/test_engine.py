@@ -38,7 +38,12 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+        soon = {
+            "health_check_initial_delay_ms": 0,
+            "health_check_period_ms": 500,
+            "health_check_failure_threshold": 3,
+            "gcs_rpc_server_reconnect_timeout_s": 3,
+        }
         node = {"object_store_memory": 80 * 2**20, "include_dashboard": False, "_system_config": soon}
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **node})
         self.worker = self._cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
@@ -46,6 +51,12 @@ class Nodes:
 
     def kill_raylet(self) -> None:
         os.kill(self.worker.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+
+    def kill_head(self) -> None:
+        """All of its processes, as when the machine goes off."""
+        for kind in self._cluster.head_node.all_processes.values():
+            for one in kind:
+                os.kill(one.process.pid, signal.SIGKILL)
 
     def shut_down(self) -> None:
         self._cluster.shutdown()
@@ -144,6 +155,22 @@ def test_the_driver_is_killed(engine: tuple[str, ...], host: FakeHost, questions
     left = BuildFolder(folder)
     wait_until(lambda: not any(map(left.at_work, left.journals())), SECONDS)  # Ray has ended the shards
     complete(start("--resume", "--output", str(folder), *engine).end(SECONDS), 300)
+    again, lost = asked_again(host, folder)
+    assert again <= lost <= 8
+    same_as_one_process(source, folder, host)
+
+
+@pytest.mark.slow
+def test_the_drivers_own_node_dies(cluster: Nodes, host: FakeHost, questions: Questions, tmp_path: Path) -> None:
+    host.latency, folder, source = 0.2, tmp_path / "r1k", questions(400)
+    running = on_ray(source, folder, host, "--ray-address", cluster.address)
+    wait_until(lambda: host.answered.total() > 100, SECONDS)
+    running.signal(signal.SIGKILL)
+    cluster.kill_head()
+    running.end()
+    left = BuildFolder(folder)
+    wait_until(lambda: not any(map(left.at_work, left.journals())), SECONDS)  # the worker has given up, too
+    complete(start("--resume", "--output", str(folder), "--engine", "ray", "--shards", "4").end(SECONDS), 400)
     again, lost = asked_again(host, folder)
     assert again <= lost <= 8
     same_as_one_process(source, folder, host)
