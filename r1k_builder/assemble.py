@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 from r1k_builder import completions
 from r1k_builder.accepted import Quota
-from r1k_builder.children import Child, relax_collector, say, told_parent
+from r1k_builder.children import Child, relax_collector, say, told_parent, without_pandas
 from r1k_builder.config import BuildConfig
 from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, staging
 from r1k_builder.files import Shelf
@@ -137,24 +137,31 @@ class Assembly:
             self._pending[self._preparation.submit(number)] = number
 
     def _take_in(self) -> bool:
-        """Wait for a batch, for POLL at most, and take in what is prepared; False where nothing is being prepared."""
-        done = wait(self._pending, POLL, FIRST_COMPLETED).done
+        """Take in what is prepared, and write the next batch, one at a time, so that the others are not kept from being
+        prepared; wait for one, for POLL at most, where there is none. False where there is nothing to wait for."""
+        done = wait(self._pending, 0 if self._is_next_here else POLL, FIRST_COMPLETED).done
         for future in done:
-            self._take(self._pending.pop(future), *future.result())
-        return bool(done or self._pending)
+            self._take(self._pending.pop(future), future.result())
+        if written := self._is_next_here:
+            self._put(Batch.unpack(self._shelf.read(self._places.pop(self._turns[0]))))
+        return bool(done or self._pending or written)
 
-    def _take(self, number: int, batch: Batch, damaged: list[str]) -> None:
-        if damaged:
-            self._damaged[number] = damaged
-        if number != self._turns[0]:
+    def _take(self, number: int, prepared: Prepared) -> None:
+        if prepared.damaged:
+            self._damaged[number] = prepared.damaged
+        if number == self._turns[0]:
+            self._put(prepared.batch)
+        else:
             self._places[number] = len(self._shelf)
-            self._shelf.extend([batch.pack()])
-            return
+            self._shelf.extend([prepared.packed])
+
+    @property
+    def _is_next_here(self) -> bool:
+        return bool(self._turns) and self._turns[0] in self._places
+
+    def _put(self, batch: Batch) -> None:
         self._writer.put(batch)
         self._turns.popleft()
-        while self._turns and self._turns[0] in self._places:
-            place = self._places.pop(self._turns.popleft())
-            self._writer.put(Batch.unpack(self._shelf.read(place)))
 
 
 @contextmanager
@@ -210,6 +217,7 @@ def main() -> None:
 
     The end of stdin ends it, whatever it is at.
     """
+    without_pandas()
     relax_collector()
     signal.signal(signal.SIGTERM, _leave)
     orders = os.fdopen(0, "rb", buffering=0, closefd=False)  # a buffer's lock, held by the thread, would fail the exit

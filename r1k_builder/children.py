@@ -91,6 +91,22 @@ def relax_collector() -> None:
 # -- in the child --------------------------------------------------------------------------------------------------
 
 
+def without_pandas() -> None:
+    """Half a second sooner: pyarrow would import pandas with the first list that it is given, to see whether it is a column."""
+    sys.meta_path.insert(0, _Without("pandas"))
+
+
+class _Without:
+    """Finds one module to be missing."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, name: str, _path: object, _target: object = None) -> None:
+        if name == self._name:
+            raise ImportError(name)
+
+
 @contextmanager
 def told_parent(journal: str) -> Iterator[None]:
     """Tells the parent what the user can mend. `journal` is the file that sqlite's errors speak of."""

@@ -182,10 +182,9 @@ class DatasetWriter:
         self._files.write("mixed", mixed)
         self._files.write("preference", _preferences(mixed))
         self._in_control.add(couples, mixed)
-        for place, couple in enumerate(couples):
-            if self._shortlist.admits(couple):
-                self._listed.append(couple)
-                self._kept.append(mixed.slice(2 * place, 2))
+        listed = [self._shortlist.admits(couple) for couple in couples]
+        self._listed += compress(couples, listed)
+        self._kept.append(where(mixed, [is_listed for is_listed in listed for _ in range(2)]))
 
     def _compared(self, batch: "Batch") -> pa.Table:
         """The batch's rows, whose questions have been held against all rows' before them."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from r1k_builder.accepted import Quota, up_to
 from r1k_builder.benchmarks import load as load_benchmarks
-from r1k_builder.children import Child, relax_collector, say, told_parent
+from r1k_builder.children import Child, relax_collector, say, told_parent, without_pandas
 from r1k_builder.config import BuildConfig
 from r1k_builder.export import BATCH_ROWS, Batch, prepare
 from r1k_builder.journals import Journals
@@ -34,9 +34,18 @@ AHEAD_CHARACTERS = 40_000_000
 class Prepared(NamedTuple):
     """A batch that can be written."""
 
-    batch: Batch
+    content: Batch | pa.Buffer
+    """It, or what it was packed into."""
     damaged: list[str]
     """Settled rows (their pair_id) whose replies can't be read any more: they are owed again."""
+
+    @property
+    def batch(self) -> Batch:
+        return self.content if isinstance(self.content, Batch) else Batch.unpack(self.content)
+
+    @property
+    def packed(self) -> pa.Buffer:
+        return self.content.pack() if isinstance(self.content, Batch) else self.content
 
 
 class Preparation:
@@ -148,7 +157,7 @@ class Preparers:
     def _prepared(child: Child, number: int) -> Prepared:
         child.tell({"batch": number})
         said = child.answer()
-        return Prepared(Batch.unpack(pa.py_buffer(child.read(said["bytes"]))), said["damaged"])
+        return Prepared(pa.py_buffer(child.read(said["bytes"])), said["damaged"])
 
     def report(self, tells: Tells) -> "Future[dict[str, Any]]":
         return self._threads[0].submit(self._reported, self._children[0], tells)
@@ -171,6 +180,7 @@ def preparing(
 
 def main() -> None:
     """A preparer's own process: a task on stdin, then orders. A batch is answered by a line and its bytes, tells by a line."""
+    without_pandas()
     relax_collector()
     orders = sys.stdin.buffer
     task = json.loads(orders.readline() or "null")
@@ -184,9 +194,9 @@ def main() -> None:
                 case {"ahead": positions}:
                     preparation.ahead(positions)
                 case {"batch": number}:
-                    batch, damaged = preparation.prepared(number)
-                    packed = batch.pack()
-                    say({"bytes": packed.size, "damaged": damaged}, packed)
+                    prepared = preparation.prepared(number)
+                    packed = prepared.packed
+                    say({"bytes": packed.size, "damaged": prepared.damaged}, packed)
                 case {"tells": state}:
                     say(Tells.of(state).report())
         preparation.close()

@@ -85,7 +85,7 @@ def test_rows_that_settle_in_any_order_give_the_same_bytes(folder: Path, assembl
         settle(folder, order[start : start + 20])
         while assembly.step():
             steps += 1
-    assert steps == -(-ROWS // BATCH_ROWS)
+    assert -(-ROWS // BATCH_ROWS) <= steps <= 2 * -(-ROWS // BATCH_ROWS), "each is taken in once, and written once"
     made = files(assembly.finish())
     assert len(made) > 0
     assert made == made_at_once(folder)

@@ -43,11 +43,10 @@ def test_processes_prepare_what_this_one_does(journal: Path, preparers: Preparer
     with closing(Preparation([journal], CONFIG, RULER)) as here:
         futures = [preparers.submit(number) for number in range(BATCHES)]
         for number, future in enumerate(futures):
-            batch, damaged = future.result()
-            expected = here.prepared(number)
-            assert batch.pack() == expected.batch.pack()
-            assert batch.rows.num_rows == BATCH_ROWS
-            assert damaged == expected.damaged
+            prepared, expected = future.result(), here.prepared(number)
+            assert prepared.packed == expected.packed == prepared.batch.pack()
+            assert prepared.batch.rows.num_rows == BATCH_ROWS
+            assert prepared.damaged == expected.damaged
 
 
 def test_rows_that_are_read_ahead_are_not_read_again_and_make_the_same_batch(
@@ -65,11 +64,11 @@ def test_rows_that_are_read_ahead_are_not_read_again_and_make_the_same_batch(
         monkeypatch.setattr(Preparation, "_outcome", noted)
         ahead = [BATCH_ROWS + 7, BATCH_ROWS + 3]
         here.ahead(ahead)
-        assert here.prepared(1).batch.pack() == expected.batch.pack()
+        assert here.prepared(1).packed == expected.packed
         assert len(read) == len(set(read)) == BATCH_ROWS
         assert (here._ahead, here._characters) == ({}, 0)
     preparers.ahead(ahead)
-    assert preparers.submit(1).result().batch.pack() == expected.batch.pack()
+    assert preparers.submit(1).result().packed == expected.packed
 
 
 def test_no_more_rows_are_kept_than_there_is_room_for(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,8 @@ def _unbalanced(text: str) -> Iterator[str]:
 
 _TAIL = 300
 """Characters from the end of a text that show how it ends."""
+_LAST = 60
+"""Those that its last word and sign are among: no pattern of an end is longer."""
 _DECORATION = " \t\r\n*_`~\"'”’»>"
 _RULE_END = re.compile(r"\n[-=_*\s]{3,}\Z")
 _OPEN_END = re.compile(r"(?:[,:(\[{]|\s[=+<≤≥×·/&–—-]|\w/|\\(?:boxed|frac|sqrt|text)?)\Z")
@@ -108,11 +110,11 @@ def _cut(text: str, row: list[str]) -> Iterator[str]:
     if tail.endswith("```"):
         return
     tail = _RULE_END.sub("", tail).rstrip(_DECORATION)
-    ending = quote(tail[-30:])
-    word = _WORD_END.search(tail)
-    if _OPEN_END.search(tail) or (word and word[0] in _CONNECTIVES):
+    last, ending = tail[-_LAST:], quote(tail[-30:])
+    word = _WORD_END.search(last)
+    if _OPEN_END.search(last) or (word and word[0] in _CONNECTIVES):
         yield f"ends in mid-sentence: {ending}"
-    elif (broken := _BROKEN_END.search(tail)) and broken[0] not in UNITS and _is_broken(broken[0], row):
+    elif (broken := _BROKEN_END.search(last)) and broken[0] not in UNITS and _is_broken(broken[0], row):
         yield f"ends in the middle of a word: {ending}"
     elif word and word[0].islower() and _is_prose(tail.rpartition("\n")[2]) and _SENTENCE_END.search(text[-10 * _TAIL :]):
         yield f"ends in mid-sentence: {ending}"
