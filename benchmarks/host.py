@@ -108,7 +108,9 @@ class Host:
         return web.json_response(asdict(self.settings))
 
     async def chat(self, request: web.BaseRequest) -> web.Response:
-        body, counts = await request.read(), self.counts
+        messages, counts = json.loads(await request.read())["messages"], self.counts
+        if not messages:  # so clients ask for a host's limits: no request for an answer
+            return web.json_response({"error": {"message": "Empty input messages"}}, status=400)
         counts.first = counts.first or time.time()
         counts.requests += 1
         counts.in_flight += 1
@@ -117,7 +119,7 @@ class Host:
             if 0 < self.settings.cap < counts.in_flight:
                 counts.refused += 1
                 return self.refuse()
-            prompt = json.loads(body)["messages"][-1]["content"]
+            prompt = messages[-1]["content"]
             if isinstance(prompt, list):  # of parts, as some clients send it
                 prompt = "".join(part.get("text", "") for part in prompt)
             number = self.number(prompt)
