@@ -157,12 +157,13 @@ class DatasetWriter:
         rows = self._judged(self._compared(batch))
         reverse = where(rows, batch.reverse)
         self._tally.add(batch.tally)
-        self._tally.count_checks(reverse["verdict"])
+        failed = any_status(reverse["verdict"], "fail")
+        self._tally.count_checks(reverse["verdict"], failed)
         self._sketch.add(batch.rows, batch.paired, tokens=self.ruler.tokenizer is not None)
         self._overlap.add(rows)
         write = self._files.write
         write("reverse", reverse)
-        write("reverse-verified", where(reverse, pc.invert(any_status(reverse["verdict"], "fail")).to_pylist()))
+        write("reverse-verified", where(reverse, pc.invert(failed).to_pylist()))
         write("forward", where(rows, [not reverse for reverse in batch.reverse]))
         write("forward-gemini", batch.gemini)
         write("rejected", batch.rejected)
@@ -357,12 +358,12 @@ class _Tally:
                     _count(tally.rejections, f"{side.check}: {_reason_class(side.reason)}")
         return tally
 
-    def count_checks(self, verdicts: pa.ChunkedArray) -> None:
-        """Count the verdicts of reverse rows."""
+    def count_checks(self, verdicts: pa.ChunkedArray, failed: pa.ChunkedArray) -> None:
+        """Count the verdicts of reverse rows; `failed` says of each whether any check has."""
         for check in CHECKS:
             for counted in pc.value_counts(pc.struct_field(verdicts, [check, "status"])).to_pylist():
                 self.checked[f"{check}: {counted['values']}"] += counted["counts"]
-        untold = pc.and_not(unresolved(verdicts), any_status(verdicts, "fail"))
+        untold = pc.and_not(unresolved(verdicts), failed)
         self.checked[UNTOLD] += pc.sum(untold).as_py() or 0
 
     def add(self, other: "_Tally") -> None:

@@ -65,6 +65,7 @@ class Duplicates:
                 "CREATE TABLE question"
                 " (number INTEGER PRIMARY KEY, id TEXT, pair_id TEXT, question TEXT, repeated INTEGER DEFAULT 0);"
                 "CREATE TABLE band (key INTEGER, number INTEGER, PRIMARY KEY (key, number)) WITHOUT ROWID;"
+                "BEGIN;"  # for good: else every statement would write its pages
             )
         self._number = 0
 
@@ -87,7 +88,9 @@ class Duplicates:
             self._number += 1
             row = (self._number, row_id, pair_id, question)
             self._db.execute("INSERT INTO question (number, id, pair_id, question) VALUES (?, ?, ?, ?)", row)
-            self._db.executemany("INSERT OR IGNORE INTO band VALUES (?, ?)", [(key, self._number) for key in found_by])
+            bands = [of for key in found_by for of in (key, self._number)]
+            marks = ", ".join(["(?, ?)"] * len(found_by))
+            self._db.execute(f"INSERT OR IGNORE INTO band VALUES {marks}", bands)  # noqa: S608  # question marks
         return result
 
     def _compare(self, pair_id: str, text: Text, found_by: Keys) -> CheckResult:
