@@ -48,14 +48,16 @@ NODE = Constant(
 STREAM = Constant(21, "tokens written a second for one request", "the same: 20 to 22")
 GPU_HOUR = Constant(2, "dollars for an hour of a GPU", "the same, which assumes it")
 ASKED = Constant(
-    50,
+    58,
     "source rows a second through one build process, at least",
-    "`benchmarks/scale.py --base-url`: 5,000 in 93 s, on two cores with other work",
+    "`benchmarks/scale.py --base-url`: 50,000 in 848 s, on two cores with other work",
 )
 EXPORTED = Constant(
-    390, "source rows a second that an export verifies, pairs and writes", "`benchmarks/scale.py`: 50,000 rows in 128 s"
+    260,
+    "source rows a second that an export verifies, pairs and writes",
+    "`benchmarks/scale.py`: 500,000 in 1,894 s, on the same",
 )
-PEAK = Constant(690, "MB of memory, at most, in an export and its processes", "the same; 663 MB at a tenth of the rows")
+PEAK = Constant(712, "MB of memory, at most, in an export and its processes", "the same; 699 MB at a tenth of the rows")
 IN_FLIGHT = Constant(4096, "requests in flight in one build process", "the most that `--concurrency` takes")
 JOURNAL = Constant(
     3.0, "bytes of a journal for a byte of answers", "30 rows of s1K-1.1, with DeepSeek-R1's answers and the source's traces"
