@@ -78,8 +78,8 @@ class Preparation:
         """
         for position in positions:
             for example in self._view.examples(position + 1, start=position):
-                found = self._outcome(example)
-                self._ahead[example.pair_id] = found
+                self._take_ahead(example.pair_id)  # one that has settled again
+                found = self._ahead[example.pair_id] = self._outcome(example)
                 self._characters += _characters(found)
         while self._characters > AHEAD_CHARACTERS:
             self._characters -= _characters(self._ahead.pop(next(iter(self._ahead))))

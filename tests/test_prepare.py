@@ -83,6 +83,14 @@ def test_no_more_rows_are_kept_than_there_is_room_for(journal: Path, monkeypatch
         assert here.prepared(0).batch.rows.num_rows == BATCH_ROWS
 
 
+def test_a_row_that_settles_again_is_kept_once(journal: Path) -> None:
+    with closing(Preparation([journal], CONFIG, RULER)) as here:
+        here.ahead([3])
+        characters = here._characters
+        here.ahead([3])
+        assert (len(here._ahead), here._characters) == (1, characters)
+
+
 def test_tells_are_reported_on_alike(journal: Path, preparers: Preparers) -> None:
     tells = Tells()
     for number in range(30):

@@ -1,23 +1,17 @@
 """Bespoke Labs' Curator as a peer: see compare.py."""
 
-import argparse
 import json
 import os
 from importlib import import_module
-from pathlib import Path
+
+from arguments import read
 
 UNLIMITED = 1_000_000_000
 """Requests and tokens a minute, of which it would else take few: the host says nothing of its limits."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--base-url", required=True)
-    parser.add_argument("--concurrency", type=int, required=True)
-    options = parser.parse_args()
-    templates = json.loads(options.source.with_name("templates.json").read_text())
+    options = read(__doc__)
     os.environ |= {
         "TELEMETRY_ENABLED": "false",  # a benchmark tells nobody of itself
         "CURATOR_VIEWER": "false",
@@ -42,7 +36,7 @@ def main() -> None:
             "max_tokens_per_minute": UNLIMITED,
         },
     )
-    invert, solve = templates["invert"], templates["solve"]
+    invert, solve = options.templates["invert"], options.templates["solve"]
     with options.source.open() as lines:
         rows = [json.loads(line) for line in lines]
     prompts = [invert.replace("{question}", row["question"]).replace("{answer}", row["solution"]) for row in rows]

@@ -1,25 +1,18 @@
 """NeMo Data Designer as a peer: see compare.py."""
 
-import argparse
 import json
 import os
-from pathlib import Path
 
 os.environ["NEMO_TELEMETRY_ENABLED"] = "false"  # a benchmark tells nobody of itself
 
+from arguments import read
 from data_designer import config as dd
 from data_designer.interface import DataDesigner
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--base-url", required=True)
-    parser.add_argument("--concurrency", type=int, required=True)
-    options = parser.parse_args()
-    templates = json.loads(options.source.with_name("templates.json").read_text())
-    invert = templates["invert"].replace("{question}", "{{ question }}").replace("{answer}", "{{ solution }}")
+    options = read(__doc__)
+    invert = options.templates["invert"].replace("{question}", "{{ question }}").replace("{answer}", "{{ solution }}")
     asked = "{{ inverted.split('New Question:')[1].split('New Answer:')[0] | trim }}"
     os.environ["BENCHMARK_KEY"] = "none"
     provider = dd.ModelProvider(name="host", endpoint=options.base_url, api_key="BENCHMARK_KEY")
@@ -33,7 +26,7 @@ def main() -> None:
     builder.add_column(
         dd.LLMTextColumnConfig(
             name="answer",
-            prompt=templates["solve"].replace("{question}", asked),
+            prompt=options.templates["solve"].replace("{question}", asked),
             model_alias="teacher",
             extract_reasoning_content=True,
         )

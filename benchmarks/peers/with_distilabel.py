@@ -1,18 +1,13 @@
 """distilabel as a peer: see compare.py."""
 
-import argparse
 import json
 import os
-from pathlib import Path
+
+from arguments import read
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--base-url", required=True)
-    parser.add_argument("--concurrency", type=int, required=True)
-    options = parser.parse_args()
+    options = read(__doc__)
     os.environ |= {
         "DISTILABEL_LOG_LEVEL": "ERROR",
         "HF_HUB_OFFLINE": "1",
@@ -24,10 +19,9 @@ def main() -> None:
     from distilabel.steps import LoadDataFromFileSystem
     from distilabel.steps.tasks import TextGeneration
 
-    templates = json.loads(options.source.with_name("templates.json").read_text())
-    invert = templates["invert"].replace("{question}", "{{ question }}").replace("{answer}", "{{ solution }}")
+    invert = options.templates["invert"].replace("{question}", "{{ question }}").replace("{answer}", "{{ solution }}")
     asked = "{% set asked = inverted.split('New Question:')[1].split('New Answer:')[0] | trim %}"
-    solve = asked + templates["solve"].replace("{question}", "{{ asked }}")
+    solve = asked + options.templates["solve"].replace("{question}", "{{ asked }}")
     batch = max(1, options.concurrency // 2)  # a batch is asked at once, and both steps have one
     with Pipeline(name="benchmark", cache_dir=options.output) as pipeline:
         rows = LoadDataFromFileSystem(name="rows", data_files=str(options.source), batch_size=batch)
