@@ -9,6 +9,7 @@ import re
 import shlex
 from array import array
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Lock, Semaphore
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +41,8 @@ SHARD_ROWS = 5_000
 """A file is closed when it has so many rows: what a writer remembers of its row groups grows until then."""
 HANDS = 2
 """Files that are written to at once: compression goes on outside of Python's lock."""
+GROUPS_AT_HAND = 8
+"""Row groups that are being written, or wait for it, in all files together."""
 
 PACKED_FROM = 500_000_000
 """Bytes of a scratch file from which its records are packed: before, the processor is dearer than the disk."""
@@ -112,6 +116,7 @@ class ConfigFiles:
         self._stage = stage
         self._shards: dict[str, list[Shard]] = {config: [] for config in SCHEMAS}
         self._hands = ThreadPoolExecutor(HANDS)
+        self._room = Semaphore(GROUPS_AT_HAND)
 
     def close(self) -> None:
         """Closes what `finish` has not: files that nobody wants, so that a full disk is no matter."""
@@ -125,7 +130,7 @@ class ConfigFiles:
             return
         shards = self._shards[config]
         if not shards or shards[-1].closed:
-            shards.append(Shard(self._stage / config / f"{len(shards)}.parquet", SCHEMAS[config], self._hands))
+            shards.append(Shard(self._stage / config / f"{len(shards)}.parquet", SCHEMAS[config], self._hands, self._room))
         shards[-1].write(table)
         if shards[-1].rows >= SHARD_ROWS:
             shards[-1].close()
@@ -150,24 +155,30 @@ class ConfigFiles:
 
 
 class Shard:
-    """One Parquet file. Rows wait in memory until they are enough for a row group, which is then written by one of `hands`."""
+    """One Parquet file. Rows wait in memory until they are enough for a row group, which one of `hands` then writes; groups go
+    one after the other, as many as there is `room` for."""
 
-    def __init__(self, path: Path, schema: pa.Schema, hands: Executor) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, hands: Executor, room: Semaphore) -> None:
         self.path = path
         self.rows = 0
         self.closed = False
         self.digest = ""
         """SHA-256 of the file, once it is closed."""
         self._schema = schema
-        self._hands = hands
+        self._hands, self._room = hands, room
         self._file: _DigestedFile | None = None
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = 0
+        self._groups: deque[pa.Table] = deque()
+        self._lock = Lock()
+        """For `_groups`, and for whether a hand is at them."""
+        self._in_hand = False
+        self._failed: Exception | None = None
         self._writing: Future[None] | None = None
 
     def write(self, table: pa.Table) -> None:
-        """Adds rows. Raises what has stopped the writing of earlier ones."""
+        """Adds rows. Raises what `flush` does."""
         self._waiting.append(table)
         self._waiting_bytes += table.nbytes
         self.rows += table.num_rows
@@ -175,12 +186,34 @@ class Shard:
             self.flush()
 
     def flush(self) -> None:
-        """Have what waits written; one group at a time, so that no more than two are held."""
-        self._written()
-        if self._waiting:
-            self._writing = self._hands.submit(self._write, pa.concat_tables(self._waiting))
-            self._waiting.clear()
-            self._waiting_bytes = 0
+        """Have what waits written. Raises what has stopped the writing of earlier rows."""
+        if self._failed is not None:
+            raise self._failed
+        if not self._waiting:
+            return
+        self._room.acquire()
+        with self._lock:
+            self._groups.append(pa.concat_tables(self._waiting))
+            if not self._in_hand:
+                self._in_hand = True
+                self._writing = self._hands.submit(self._write_groups)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+    def _write_groups(self) -> None:
+        while (group := self._next_group()) is not None:
+            try:
+                if self._failed is None:  # otherwise groups are taken away, so that nobody waits for room
+                    self._write(group)
+            except Exception as error:
+                self._failed = error
+            finally:
+                self._room.release()
+
+    def _next_group(self) -> pa.Table | None:
+        with self._lock:
+            self._in_hand = bool(self._groups)
+            return self._groups.popleft() if self._groups else None
 
     def _write(self, table: pa.Table) -> None:
         if self._writer is None:
@@ -190,18 +223,14 @@ class Shard:
         rows_that_fit = table.num_rows * GROUP_MOST_BYTES // max(table.nbytes, 1)
         self._writer.write_table(table, row_group_size=max(2, min(GROUP_ROWS, rows_that_fit // 2 * 2)))
 
-    def _written(self) -> None:
-        """Wait for the group that is being written. Raises what stopped it."""
-        if self._writing is not None:
-            self._writing.result()
-            self._writing = None
-
     def close(self) -> None:
         """Writes what waits. Nothing can be added any more."""
         if self.closed:
             return
         self.flush()
-        self._written()
+        if self._writing is not None:
+            self._writing.result()
+        self.flush()  # raises what has stopped the last groups
         self.closed = True
         if self._writer is not None and self._file is not None:
             self._writer.close()
