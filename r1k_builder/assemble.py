@@ -32,7 +32,7 @@ from r1k_builder.reviews import Reviews
 
 POLL = 0.5
 """Seconds between two looks at what has settled."""
-NICE = 5
+NICE = 10
 """By how much the follower's priority is below that of the process that asks."""
 GRACE = 10.0
 """Seconds that a follower has to clear up before it is killed."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple, NoReturn
 
 from r1k_builder import __version__, benchmarks, cycle, flow, invert, solve
@@ -524,6 +525,7 @@ def assembling(folder: BuildFolder, journal: JournalView, config: BuildConfig) -
         return
     if Path(config.tokenizer).exists():
         load_ruler(config.tokenizer)  # one that can't be read is refused now, not when all is paid
+    Thread(target=get_ready, daemon=True).start()
     with Follower(folder.path, folder.journal, config) as follower:
         yield follower
 
@@ -545,8 +547,6 @@ def write(folder: BuildFolder, journals: Journals, config: BuildConfig, follower
     def picture(counted: Mapping[str, Any]) -> None:
         figures.update(draw({**counted, **_lacking(journals, config, counted["rows"])}, facts))
 
-    if follower is not None:
-        get_ready()
     finished = follower and follower.finish(picture)
     making = nullcontext(finished) if finished else assembled(folder.path, paths, config, picture)
     with told(folder.path), making as ready:

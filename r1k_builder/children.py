@@ -27,7 +27,7 @@ class Child:
             [sys.executable, "-c", start],
             stdin=pipe,
             stdout=pipe,
-            start_new_session=True,
+            process_group=0,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # more of them wait for one another, and slow the run down
         )
         self.tell(task)

@@ -1,7 +1,6 @@
 """The columns of every configuration, and rows as Arrow tables of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import reduce
 from itertools import accumulate, chain, islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from r1k_builder.schema import CHECKS, RESOLVED_BY, CheckResult, Message, PreferencePair, Provenance, RejectedRow, Verdict
+from r1k_builder.schema import CHECKS, CheckResult, Message, PreferencePair, Provenance, RejectedRow, Verdict
 
 STRING = pa.string()
 TURNS = pa.list_(pa.struct([("role", STRING), ("content", STRING)]))
@@ -133,20 +132,10 @@ def with_results(table: pa.Table, check: str, results: Sequence[CheckResult]) ->
     return table.set_column(column, table.schema.field(column), pa.StructArray.from_arrays(columns, fields=list(VERDICT)))
 
 
-def any_status(verdicts: pa.ChunkedArray, status: str) -> pa.ChunkedArray:
-    """Of each row, whether any check has this status."""
-    return reduce(pc.or_, (pc.equal(pc.struct_field(verdicts, [check, "status"]), status) for check in CHECKS))
-
-
-def unresolved(verdicts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Of each row, whether any check can't tell, and no judge has told."""
-
-    def of_check(check: str) -> pa.ChunkedArray:
-        found = pc.equal(pc.struct_field(verdicts, [check, "status"]), "unknown")
-        judge = RESOLVED_BY.get(check)
-        return found if judge is None else pc.and_not(found, pc.equal(pc.struct_field(verdicts, [judge, "status"]), "pass"))
-
-    return reduce(pc.or_, map(of_check, CHECKS))
+def statuses(verdicts: pa.ChunkedArray, check: str) -> list[str]:
+    """Of each row, what one check has found."""
+    found: list[str] = pc.struct_field(verdicts, [check, "status"]).to_pylist()
+    return found
 
 
 def where(table: pa.Table, kept: list[bool]) -> pa.Table:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from r1k_builder.agreement import ReviewedRow, review_report
 from r1k_builder.card import merge_card, read_card, render_card
@@ -28,10 +27,9 @@ from r1k_builder.columns import (
     PREFERENCES,
     PROBE_NAMES,
     REJECTED,
-    any_status,
     batched,
+    statuses,
     table_of,
-    unresolved,
     where,
     with_results,
 )
@@ -43,7 +41,7 @@ from r1k_builder.lengths import Ruler, load_ruler
 from r1k_builder.overlap import Overlap
 from r1k_builder.pair import MIXED_SIZE, PROBE_SIZE, Couple, Shortlist, mixed_subset, probe_subset
 from r1k_builder.reviews import Reviews, row_digest
-from r1k_builder.schema import CHECKS, CheckResult, Example, Outcome, RejectedRow
+from r1k_builder.schema import CHECKS, RESOLVED_BY, CheckResult, Example, Outcome, RejectedRow, Verdict
 from r1k_builder.sketch import Sketch
 from r1k_builder.tells import Form, Tells
 from r1k_builder.verify.duplicate import Duplicates, Keys, keys
@@ -54,6 +52,8 @@ DISTINCT_NAMES = 200
 """Distinct reasons or teachers that are counted apart; hosts' texts could otherwise grow the manifest without end."""
 
 STATUSES = ("pass", "fail", "unknown", "not-run")
+IN_ORDER = ("duplicate", "human")
+"""The checks that are run when rows are put, after all others."""
 UNTOLD = "no fail, but an unknown"
 """Rows of `reverse-verified` that rest on what a check could not tell."""
 
@@ -157,13 +157,14 @@ class DatasetWriter:
         rows = self._judged(self._compared(batch))
         reverse = where(rows, batch.reverse)
         self._tally.add(batch.tally)
-        failed = any_status(reverse["verdict"], "fail")
-        self._tally.count_checks(reverse["verdict"], failed)
+        late = {check: statuses(reverse["verdict"], check) for check in IN_ORDER}
+        found = [_worst(of_row) for of_row in zip(batch.found, *late.values(), strict=True)]
+        self._tally.count_checks(late, found)
         self._sketch.add(batch.rows, batch.paired, tokens=self.ruler.tokenizer is not None)
         self._overlap.add(rows)
         write = self._files.write
         write("reverse", reverse)
-        write("reverse-verified", where(reverse, pc.invert(failed).to_pylist()))
+        write("reverse-verified", where(reverse, [status != "fail" for status in found]))
         write("forward", where(rows, [not reverse for reverse in batch.reverse]))
         write("forward-gemini", batch.gemini)
         write("rejected", batch.rejected)
@@ -264,6 +265,8 @@ class Batch:
     """Of each of `rows`, as the next."""
     paired: list[bool]
     pairs: list[Couple]
+    found: list[str]
+    """What the checks have found of each reverse row, but for those IN_ORDER: `_worst` of all."""
     found_by: list[Keys]
     """By what near-duplicates of each row's question are found."""
     tally: "_Tally"
@@ -271,7 +274,7 @@ class Batch:
     def pack(self) -> pa.Buffer:
         """The batch as bytes, for `unpack`."""
         marks = [self.reverse, self.paired]
-        header = json.dumps([marks, self.pairs, self.found_by, vars(self.tally)]).encode()
+        header = json.dumps([marks, self.pairs, self.found, self.found_by, vars(self.tally)]).encode()
         sink = pa.BufferOutputStream()
         sink.write(len(header).to_bytes(8, "little") + header)
         for table in (self.rows, self.gemini, self.rejected, self.attempts):
@@ -282,12 +285,12 @@ class Batch:
     @classmethod
     def unpack(cls, packed: pa.Buffer) -> Self:
         source = pa.BufferReader(packed)
-        marks, pairs, found_by, tally = json.loads(source.read(int.from_bytes(source.read(8), "little")))
+        marks, pairs, found, found_by, tally = json.loads(source.read(int.from_bytes(source.read(8), "little")))
         rows, gemini, rejected, attempts = (pa.ipc.open_stream(source).read_all() for _ in range(4))
         reverse, paired = marks
         tallied = _Tally(**{name: Counter(counted) for name, counted in tally.items()})
         couples = [Couple(*pair) for pair in pairs]
-        return cls(rows, gemini, rejected, attempts, reverse, paired, couples, found_by, tallied)
+        return cls(rows, gemini, rejected, attempts, reverse, paired, couples, found, found_by, tallied)
 
 
 def prepare(outcomes: Sequence[Outcome], ruler: Ruler) -> Batch:
@@ -305,9 +308,23 @@ def prepare(outcomes: Sequence[Outcome], ruler: Ruler) -> Batch:
         reverse=[example.direction == "reverse" for example in examples],
         paired=paired,
         pairs=_couples(list(compress(examples, paired)), list(compress(responses, paired)), ruler),
+        found=[_worst(_told(example.verdict)) for example in examples if example.direction == "reverse"],
         found_by=[keys(example.question) for example in examples],
         tally=_Tally.of(outcomes),
     )
+
+
+def _told(verdict: Verdict) -> Iterator[str]:
+    """What each check has found; what a judge has told is known."""
+    for check, result in verdict.items():
+        judge = verdict.get(RESOLVED_BY.get(check, ""))
+        yield "pass" if result.status == "unknown" and judge is not None and judge.status == "pass" else result.status
+
+
+def _worst(found: Iterable[str]) -> str:
+    """`fail` where a check has failed, `unknown` where one can't tell, else `pass`."""
+    among = set(found)
+    return next((status for status in ("fail", "unknown") if status in among), "pass")
 
 
 def _measured(examples: list[Example], ruler: Ruler) -> tuple[pa.Table, list[int]]:
@@ -354,17 +371,17 @@ class _Tally:
             for side, teachers in ((outcome.forward, tally.forward_teachers), (outcome.reverse, tally.reverse_teachers)):
                 if isinstance(side, Example):
                     _count(teachers, side.teacher or "unknown")
+                    if side.direction == "reverse":
+                        tally.checked.update(_checked(side.verdict))
                 elif side is not None:
                     _count(tally.rejections, f"{side.check}: {_reason_class(side.reason)}")
         return tally
 
-    def count_checks(self, verdicts: pa.ChunkedArray, failed: pa.ChunkedArray) -> None:
-        """Count the verdicts of reverse rows; `failed` says of each whether any check has."""
-        for check in CHECKS:
-            for counted in pc.value_counts(pc.struct_field(verdicts, [check, "status"])).to_pylist():
-                self.checked[f"{check}: {counted['values']}"] += counted["counts"]
-        untold = pc.and_not(unresolved(verdicts), failed)
-        self.checked[UNTOLD] += pc.sum(untold).as_py() or 0
+    def count_checks(self, late: Mapping[str, Sequence[str]], found: Sequence[str]) -> None:
+        """Count what the checks IN_ORDER have found of reverse rows, and what all have."""
+        for check, of_rows in late.items():
+            self.checked.update(f"{check}: {status}" for status in of_rows)
+        self.checked[UNTOLD] += found.count("unknown")
 
     def add(self, other: "_Tally") -> None:
         for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
@@ -383,6 +400,13 @@ class _Tally:
             },
             "teachers": {"forward": _most_common(self.forward_teachers), "reverse": _most_common(self.reverse_teachers)},
         }
+
+
+def _checked(verdict: Verdict) -> Iterator[str]:
+    """`check: status` of all checks but those IN_ORDER."""
+    for check in CHECKS:
+        if check not in IN_ORDER:
+            yield f"{check}: {verdict[check].status if check in verdict else 'not-run'}"
 
 
 def _count(counter: Counter[str], name: str, number: int = 1) -> None:

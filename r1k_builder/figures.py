@@ -21,7 +21,7 @@ ENOUGH_ROWS = 30
 
 
 def get_ready() -> None:
-    """Import what draws, which takes half a second: while something else is waited for."""
+    """Import what draws, which takes half a second."""
     import matplotlib.figure  # noqa: F401
 
 

@@ -10,9 +10,10 @@ import shlex
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -41,7 +42,7 @@ SHARD_ROWS = 5_000
 """A file is closed when it has so many rows: what a writer remembers of its row groups grows until then."""
 HANDS = 2
 """Files that are written to at once: compression goes on outside of Python's lock."""
-GROUPS_AT_HAND = 8
+WORK_AT_HAND = 8
 """Row groups that are being written, or wait for it, in all files together."""
 
 PACKED_FROM = 500_000_000
@@ -116,7 +117,7 @@ class ConfigFiles:
         self._stage = stage
         self._shards: dict[str, list[Shard]] = {config: [] for config in SCHEMAS}
         self._hands = ThreadPoolExecutor(HANDS)
-        self._room = Semaphore(GROUPS_AT_HAND)
+        self._room = Semaphore(WORK_AT_HAND)
 
     def close(self) -> None:
         """Closes what `finish` has not: files that nobody wants, so that a full disk is no matter."""
@@ -142,7 +143,7 @@ class ConfigFiles:
     def finish(self) -> dict[str, dict[str, Any]]:
         """Closes all files and names each by its digest; returns rows and files of every configuration, also without rows."""
         shards = list(chain.from_iterable(self._shards.values()))
-        for step in (Shard.flush, Shard.close):  # of all first, that they are written side by side
+        for step in (Shard.close, Shard.wait):  # they are written side by side
             for shard in shards:
                 step(shard)
         return {
@@ -170,50 +171,68 @@ class Shard:
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = 0
-        self._groups: deque[pa.Table] = deque()
+        self._work: deque[Callable[[], None]] = deque()
+        """For a hand: groups to write, then the file to close."""
         self._lock = Lock()
-        """For `_groups`, and for whether a hand is at them."""
+        """For `_work`, and for whether a hand is at it."""
         self._in_hand = False
         self._failed: Exception | None = None
-        self._writing: Future[None] | None = None
+        self._working: Future[None] | None = None
 
     def write(self, table: pa.Table) -> None:
-        """Adds rows. Raises what `flush` does."""
+        """Adds rows. Raises what has stopped the writing of earlier ones."""
         self._waiting.append(table)
         self._waiting_bytes += table.nbytes
         self.rows += table.num_rows
         if self._waiting_bytes >= GROUP_BYTES or len(self._waiting) >= GROUP_TABLES:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        """Have what waits written. Raises what has stopped the writing of earlier rows."""
+    def close(self) -> None:
+        """Have what waits written and the file closed. Nothing can be added any more."""
+        if not self.closed:
+            self._flush()
+            self.closed = True
+            self._hand_over(self._close)
+
+    def wait(self) -> None:
+        """Wait until a file that was closed is on disk. Raises what has stopped its writing."""
+        if self._working is not None:
+            self._working.result()
+        self._raise()
+
+    def _flush(self) -> None:
+        self._raise()
+        if self._waiting:
+            self._hand_over(partial(self._write, pa.concat_tables(self._waiting)))
+            self._waiting.clear()
+            self._waiting_bytes = 0
+
+    def _raise(self) -> None:
         if self._failed is not None:
             raise self._failed
-        if not self._waiting:
-            return
+
+    def _hand_over(self, work: Callable[[], None]) -> None:
         self._room.acquire()
         with self._lock:
-            self._groups.append(pa.concat_tables(self._waiting))
+            self._work.append(work)
             if not self._in_hand:
                 self._in_hand = True
-                self._writing = self._hands.submit(self._write_groups)
-        self._waiting.clear()
-        self._waiting_bytes = 0
+                self._working = self._hands.submit(self._do_work)
 
-    def _write_groups(self) -> None:
-        while (group := self._next_group()) is not None:
+    def _do_work(self) -> None:
+        while (work := self._next_work()) is not None:
             try:
-                if self._failed is None:  # otherwise groups are taken away, so that nobody waits for room
-                    self._write(group)
-            except Exception as error:
+                if self._failed is None:  # otherwise work is only taken away, so that nobody waits for room
+                    work()
+            except Exception as error:  # noqa: BLE001  # it is raised where the next rows come, or the end
                 self._failed = error
             finally:
                 self._room.release()
 
-    def _next_group(self) -> pa.Table | None:
+    def _next_work(self) -> Callable[[], None] | None:
         with self._lock:
-            self._in_hand = bool(self._groups)
-            return self._groups.popleft() if self._groups else None
+            self._in_hand = bool(self._work)
+            return self._work.popleft() if self._work else None
 
     def _write(self, table: pa.Table) -> None:
         if self._writer is None:
@@ -223,17 +242,10 @@ class Shard:
         rows_that_fit = table.num_rows * GROUP_MOST_BYTES // max(table.nbytes, 1)
         self._writer.write_table(table, row_group_size=max(2, min(GROUP_ROWS, rows_that_fit // 2 * 2)))
 
-    def close(self) -> None:
-        """Writes what waits. Nothing can be added any more."""
-        if self.closed:
-            return
-        self.flush()
-        if self._writing is not None:
-            self._writing.result()
-        self.flush()  # raises what has stopped the last groups
-        self.closed = True
+    def _close(self) -> None:
         if self._writer is not None and self._file is not None:
             self._writer.close()
+            os.fsync(self._file.fileno())
             self._file.close()
             self.digest = self._file.digest
             self._writer = self._file = None
@@ -321,14 +333,12 @@ def told(folder: Path) -> Iterator[None]:
 
 
 def install(stage: Path, folder: Path, manifest: Mapping[str, Any], figures: Mapping[str, bytes] = NO_FIGURES) -> None:
-    """Puts a staged dataset, and the figures of its card, in place of the folder's.
+    """Puts a staged dataset, whose files are on the disk, and the figures of its card, in place of the folder's.
 
     The card is the switch: until it is replaced it names the old files, which all still stand. The first card of a
     folder goes ahead of its files, so that a folder left half-way does not load as if it were whole. Then the
     Parquet files that no card names any more are deleted."""
     paths = [file["path"] for entry in manifest["configs"].values() for file in entry["files"]]
-    for path in paths:
-        sync(stage / path)
     sync(stage / CARD)
     if not _has_card(folder):
         place_card(stage, folder)

@@ -264,7 +264,11 @@ def _strongest(forward: Mapping[str, int], reverse: Mapping[str, int]) -> list[s
     apart = {gram: abs(forward[gram] - reverse[gram]) / math.sqrt(forward[gram] + reverse[gram]) for gram in often}
     telling = sorted((gram for gram in apart if apart[gram] >= TOLD), key=lambda gram: (-apart[gram], -len(gram), gram))
     chosen: list[str] = []
+    said: set[str] = set()
     for gram in telling:
-        if not any(set(gram.split(" ")) & set(other.split(" ")) for other in chosen):
+        if said.isdisjoint(gram.split(" ")):
             chosen.append(gram)
-    return chosen[:MOST_TELLS]
+            said.update(gram.split(" "))
+            if len(chosen) == MOST_TELLS:
+                break
+    return chosen

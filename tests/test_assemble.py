@@ -1,6 +1,8 @@
 """The dataset made behind a run: out of order, in a process of its own, through the ends of either process."""
 
 import asyncio
+import errno
+import os
 import random
 import shutil
 import sqlite3
@@ -16,7 +18,8 @@ import pyarrow as pa
 import pytest
 
 from r1k_builder import files as files_module
-from r1k_builder.assemble import Assembly, Follower, Made, assembled
+from r1k_builder.assemble import NICE, Assembly, Follower, Made, assembled
+from r1k_builder.columns import EXAMPLES
 from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.errors import LocalError, UsageError
 from r1k_builder.export import BATCH_ROWS, staging
@@ -166,6 +169,15 @@ def test_a_follower_makes_what_this_process_makes(folder: Path) -> None:
         assert made.damaged == here.damaged == [row(number).pair_id for number in range(ROWS - 5)]
 
 
+def test_a_follower_stands_back_behind_the_process_that_asks(folder: Path) -> None:
+    """In one session with it: Linux shares processors out by session first, and by priority within each."""
+    with Follower(folder, place(folder), CONFIG) as follower:
+        pid = follower.process.pid
+        assert os.getsid(pid) == os.getsid(0)
+        wait_until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICE)
+        assert os.getpgid(pid) == pid, "a Ctrl-C reaches it"
+
+
 def test_a_follower_that_is_not_wanted_any_more_leaves_nothing(folder: Path) -> None:
     with Follower(folder, place(folder), CONFIG) as follower:
         wait_until(lambda: bool(stages(folder)))
@@ -252,6 +264,28 @@ def test_a_shelf_gives_back_what_it_was_given(tmp_path: Path, monkeypatch: pytes
     packed = shelf._offsets[-1]
     assert 5_000 < packed < 7_500 < sum(record.size for record in records), "the later ones in less room"
     shelf.close()
+
+
+def test_a_full_disk_is_raised_however_much_waits_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every file at once, and more row groups than there is room for: nobody waits for room for ever."""
+
+    def full(_file: object, _data: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(files_module._DigestedFile, "write", full)
+    monkeypatch.setattr(files_module, "GROUP_BYTES", 1)
+    table = pa.Table.from_pylist([{"id": str(number)} for number in range(10)], EXAMPLES)
+    written = files_module.ConfigFiles(tmp_path)
+
+    def write() -> None:
+        for number in range(100 * files_module.WORK_AT_HAND):
+            written.write(("forward", "reverse")[number % 2], table)
+
+    with pytest.raises(OSError, match="no space left"):
+        write()
+    with pytest.raises(OSError, match="no space left"):
+        written.finish()
+    written.close()
 
 
 def test_a_full_disk_fails_no_closing(tmp_path: Path) -> None:
