@@ -10,8 +10,8 @@ import hashlib
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -39,6 +39,7 @@ DISTINCT_DOMAINS = 100
 
 PARTS = ("answer_first", "answer_last", "reasoning_first", "reasoning_last")
 Matrix = NDArray[np.float32]
+Places = NDArray[np.int64]
 
 
 class Form(NamedTuple):
@@ -176,12 +177,11 @@ def _told(pairs: Sequence[tuple[list[str], list[str]]]) -> dict[str, Any]:
 
     The accuracy's interval counts pairs, not rows, as the two rows of a pair are not independent.
     """
-    texts = [_grams(words) for pair in pairs for words in pair]
-    forward, reverse = (Counter(gram for text in texts[side::2] for gram in text) for side in (0, 1))
-    counted = forward.copy()
-    counted.update(reverse)
-    grams = sorted((gram for gram in counted if counted[gram] >= FEWEST_TEXTS), key=lambda gram: (-counted[gram], gram))
-    scores = _scores(texts, grams[:MOST_GRAMS])
+    texts, grams, names = _entries([_grams(words) for pair in pairs for words in pair])
+    forward, reverse = (np.bincount(grams[texts % 2 == side], minlength=len(names)) for side in (0, 1))
+    times = forward + reverse
+    common = sorted(np.flatnonzero(times >= FEWEST_TEXTS).tolist(), key=lambda gram: (-times[gram], names[gram]))
+    scores = _scores(_Features(texts, grams, common[:MOST_GRAMS]), 2 * len(pairs))
     right = np.concatenate([-scores[::2], scores[1::2]])
     accuracy = float(((right > 0) + 0.5 * (right == 0)).mean())
     auc, around = _auc(scores[::2], scores[1::2])
@@ -190,7 +190,10 @@ def _told(pairs: Sequence[tuple[list[str], list[str]]]) -> dict[str, Any]:
         "interval": wilson(accuracy, len(pairs)),
         "auc": auc,
         "auc_interval": around,
-        "tells": [{"words": gram, "forward": forward[gram], "reverse": reverse[gram]} for gram in _strongest(forward, reverse)],
+        "tells": [
+            {"words": names[gram], "forward": int(forward[gram]), "reverse": int(reverse[gram])}
+            for gram in _strongest(forward, reverse, names)
+        ],
     }
 
 
@@ -198,18 +201,25 @@ def _grams(words: Sequence[str]) -> set[str]:
     return {*words, *map(" ".join, pairwise(words))}
 
 
-def _scores(texts: Sequence[set[str]], grams: Sequence[str]) -> Matrix:
+def _entries(texts: Iterable[set[str]]) -> tuple[Places, Places, list[str]]:
+    """Which text has which gram: the numbers of both, entry by entry, and the grams by their numbers."""
+    numbers: dict[str, int] = {}
+    found = [[numbers.setdefault(gram, len(numbers)) for gram in text] for text in texts]
+    sizes = list(map(len, found))
+    return np.repeat(np.arange(len(found)), sizes), np.fromiter(chain.from_iterable(found), int, sum(sizes)), list(numbers)
+
+
+def _scores(features: "_Features", texts: int) -> Matrix:
     """Of texts that alternate in direction, how reverse each looks to a classifier that has not seen its pair.
 
     There is no intercept: as many texts of either direction are in each fold. All folds are fitted at once, by Nesterov's
     accelerated gradient.
     """
-    features = _Features(texts, grams)
-    sign = np.where(np.arange(len(texts)) % 2, 1, -1).astype(np.float32)[:, None]
-    own_fold = (np.arange(len(texts)) // 2 % FOLDS)[:, None] == np.arange(FOLDS)
+    sign = np.where(np.arange(texts) % 2, 1, -1).astype(np.float32)[:, None]
+    own_fold = (np.arange(texts) // 2 % FOLDS)[:, None] == np.arange(FOLDS)
     curvature = STRENGTH / 4 * features.largest_eigenvalue() + 1
     momentum = (math.sqrt(curvature) - 1) / (math.sqrt(curvature) + 1)
-    weights = ahead = np.zeros((len(grams) + 1, FOLDS), np.float32)
+    weights = ahead = np.zeros((features.grams + 1, FOLDS), np.float32)
     for _ in range(STEPS):
         loss_slope = np.where(own_fold, 0, -sign / (1 + np.exp(sign * features.times(ahead))))
         stepped = ahead - (STRENGTH * features.transposed_times(loss_slope) + ahead) / curvature
@@ -224,14 +234,20 @@ class _Features:
     A column of zeros stands behind the last gram; each text has an entry there, so that none is without.
     """
 
-    def __init__(self, texts: Sequence[set[str]], grams: Sequence[str]) -> None:
-        places = {gram: place for place, gram in enumerate(grams)}
-        found = [[*sorted(places[gram] for gram in text if gram in places), len(grams)] for text in texts]
-        sizes = np.array([len(row) for row in found])
-        self._columns = np.concatenate(found)
+    def __init__(self, texts: Places, grams: Places, chosen: Sequence[int]) -> None:
+        """From `_entries`, each of whose texts has some; the `chosen` grams are the columns, in this order."""
+        self.grams = len(chosen)
+        width = self.grams + 1
+        column_of = np.full(grams.max() + 1, self.grams)
+        column_of[chosen] = np.arange(self.grams)
+        columns = column_of[grams]
+        found = (texts * width + columns)[columns < self.grams]
+        ends = np.arange(width - 1, (texts.max() + 1) * width, width)
+        of_row, self._columns = np.divmod(np.sort(np.concatenate([found, ends])), width)
+        sizes = np.bincount(of_row)
         self._row_starts = np.cumsum(sizes) - sizes
-        self._rows = np.repeat(np.arange(len(texts)), sizes)[np.argsort(self._columns, kind="stable")]
-        self._column_starts = np.searchsorted(np.sort(self._columns), np.arange(len(grams) + 1))
+        self._rows = of_row[np.argsort(self._columns, kind="stable")]
+        self._column_starts = np.searchsorted(np.sort(self._columns), np.arange(self.grams + 1))
         self._scale = (1 / np.sqrt(np.maximum(sizes - 1, 1))).astype(np.float32)[:, None]
 
     def times(self, weights: Matrix) -> Matrix:
@@ -246,7 +262,7 @@ class _Features:
 
     def largest_eigenvalue(self) -> float:
         """Of the transposed matrix times the matrix, which has no negative entry; a little more, by the power method."""
-        vector = np.ones((len(self._column_starts), 1), np.float32)
+        vector = np.ones((self.grams + 1, 1), np.float32)
         vector[-1] = 0
         for _ in range(30):
             vector = self.transposed_times(self.times(vector))
@@ -257,18 +273,18 @@ class _Features:
         return 1.1 * float(np.linalg.norm(self.times(vector))) ** 2
 
 
-def _strongest(forward: Mapping[str, int], reverse: Mapping[str, int]) -> list[str]:
+def _strongest(forward: Places, reverse: Places, names: Sequence[str]) -> list[int]:
     """The n-grams whose counts differ most, without those that only say the same in more or fewer words."""
     fewest = TOLD**2 / 2  # fewer can't tell so much
-    often = {gram for counts in (forward, reverse) for gram, times in counts.items() if times >= fewest}
-    apart = {gram: abs(forward[gram] - reverse[gram]) / math.sqrt(forward[gram] + reverse[gram]) for gram in often}
-    telling = sorted((gram for gram in apart if apart[gram] >= TOLD), key=lambda gram: (-apart[gram], -len(gram), gram))
-    chosen: list[str] = []
+    apart = np.abs(forward - reverse) / np.sqrt(forward + reverse)
+    telling = np.flatnonzero((apart >= TOLD) & (np.maximum(forward, reverse) >= fewest)).tolist()
+    chosen: list[int] = []
     said: set[str] = set()
-    for gram in telling:
-        if said.isdisjoint(gram.split(" ")):
+    for gram in sorted(telling, key=lambda gram: (-apart[gram], -len(names[gram]), names[gram])):
+        words = names[gram].split(" ")
+        if said.isdisjoint(words):
             chosen.append(gram)
-            said.update(gram.split(" "))
+            said.update(words)
             if len(chosen) == MOST_TELLS:
                 break
     return chosen

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from r1k_builder.tells import FEWEST_PAIRS, MOST_PAIRS, STRENGTH, WORDS, Form, Tells, _Features, _scores, wilson
+from r1k_builder.tells import FEWEST_PAIRS, MOST_PAIRS, STRENGTH, WORDS, Form, Tells, _entries, _Features, _scores, wilson
 
 VOCABULARY = [f"word{number}" for number in range(300)]
 
@@ -61,13 +61,15 @@ def test_the_fit_is_the_minimum() -> None:
     draw = random.Random(1)
     texts = [set(text(draw, 20).split()) | ({"tell"} if row % 2 and row % 3 else set()) for row in range(200)]
     grams = sorted(set().union(*texts))
-    scores = _scores(texts, grams)
+    entry_texts, entry_grams, names = _entries(texts)
+    sparse = _Features(entry_texts, entry_grams, [names.index(gram) for gram in grams])
+    scores = _scores(sparse, len(texts))
     places = {gram: place for place, gram in enumerate(grams)}
     features = np.zeros((len(texts), len(grams)))
     for row, words in enumerate(texts):
         features[row, [places[word] for word in words]] = 1
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    assert _Features(texts, grams).largest_eigenvalue() >= np.linalg.norm(features, 2) ** 2
+    assert sparse.largest_eigenvalue() >= np.linalg.norm(features, 2) ** 2
     sign = np.where(np.arange(200) % 2, 1.0, -1.0)
     for fold in range(5):
         seen = np.arange(200) // 2 % 5 != fold
