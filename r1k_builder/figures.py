@@ -22,6 +22,7 @@ ENOUGH_ROWS = 30
 
 def get_ready() -> None:
     """Import what draws, which takes half a second."""
+    import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
 
 
@@ -248,6 +249,9 @@ def _panels(number: int, size: tuple[float, float] = SIZE) -> tuple[Any, list[An
 
 
 def _png(figure: Any) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     sink = io.BytesIO()
-    figure.savefig(sink, format="png", metadata={"Software": None})
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.print_png(sink, metadata={"Software": None})  # `savefig` draws twice, for the same bytes
     return sink.getvalue()
