@@ -6,10 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]  # httpx's or httpx2's
-from tokenizers import Tokenizer
-
 from r1k_builder.errors import UsageError
 
 TOKENIZED_AT_ONCE = 1_000_000
@@ -55,14 +51,11 @@ def load_ruler(name: str) -> Ruler:
     if name == "none":
         return Ruler(notes=("num_tokens is null and lengths are characters, as no tokenizer was asked for",))
     local = Path(name) / "tokenizer.json" if Path(name).is_dir() else Path(name)
-    try:
-        path = local if local.is_file() else _from_hub(name)
-    except HfHubHTTPError as error:
-        return _without_tokens(f"the Hub gives no tokenizer.json of {name} (status {error.response.status_code})")
-    except HFValidationError:
-        return _without_tokens(f"{name} holds no tokenizer.json and is no Hub id")
-    except (HTTPError, OSError):
-        return _without_tokens(f"the Hub, which has the tokenizer {name}, could not be reached")
+    path = local if local.is_file() else _from_hub(name)
+    if isinstance(path, str):
+        return Ruler(notes=(f"num_tokens is null and lengths are characters, as {path}",))
+    from tokenizers import Tokenizer  # the processes beside a build start sooner without
+
     content = path.read_bytes()
     try:
         encoder = Tokenizer.from_buffer(content)
@@ -73,15 +66,25 @@ def load_ruler(name: str) -> Ruler:
     return Ruler({"name": name, "sha256": hashlib.sha256(content).hexdigest()}, (), path, encoder)
 
 
-def _without_tokens(reason: str) -> Ruler:
-    return Ruler(notes=(f"num_tokens is null and lengths are characters, as {reason}",))
+def _from_hub(name: str) -> Path | str:
+    """tokenizer.json of a Hub model, from the cache or downloaded; or why there is none. The first request is made by hand,
+    since `hf_hub_download` would repeat it for half a minute where there is no network."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is httpx's or httpx2's
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+    )
 
-
-def _from_hub(name: str) -> Path:
-    """tokenizer.json of a Hub model, from the cache or downloaded. The first request is made by hand, since
-    `hf_hub_download` would repeat it for half a minute where there is no network."""
-    cached = try_to_load_from_cache(name, "tokenizer.json")
-    if isinstance(cached, str):
-        return Path(cached)
-    get_hf_file_metadata(hf_hub_url(name, "tokenizer.json"), timeout=5)
-    return Path(hf_hub_download(name, "tokenizer.json"))
+    try:
+        cached = try_to_load_from_cache(name, "tokenizer.json")
+        if isinstance(cached, str):
+            return Path(cached)
+        get_hf_file_metadata(hf_hub_url(name, "tokenizer.json"), timeout=5)
+        return Path(hf_hub_download(name, "tokenizer.json"))
+    except HfHubHTTPError as error:
+        return f"the Hub gives no tokenizer.json of {name} (status {error.response.status_code})"
+    except HFValidationError:
+        return f"{name} holds no tokenizer.json and is no Hub id"
+    except (HTTPError, OSError):
+        return f"the Hub, which has the tokenizer {name}, could not be reached"

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from itertools import chain
 
-from r1k_builder import embedded
 from r1k_builder.accepted import Quota
 from r1k_builder.account import Account, Stopped
 from r1k_builder.batch import Batches, Standing
 from r1k_builder.config import EMBEDDED, BuildConfig, TeacherConfig
+from r1k_builder.embedded.host import serve
 from r1k_builder.errors import Interrupted, LocalError, R1kError
 from r1k_builder.flow import NO_BENCHMARKS, Flow
 from r1k_builder.journal import Journal
@@ -98,7 +98,7 @@ class Pipeline:
         try:
             async with AsyncExitStack() as stack:
                 for stage, model in zip(("teacher", "judge"), self.config.models, strict=False):
-                    urls = model.urls or (await stack.enter_async_context(embedded.serve()),)
+                    urls = model.urls or (await stack.enter_async_context(serve()),)
                     self.teachers[stage] = await stack.enter_async_context(self._teacher(model, urls, self.account))
                 await self._run_rows(chain([first], examples))
         finally:

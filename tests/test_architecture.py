@@ -1,6 +1,8 @@
 """The import order that the README promises, read from the code itself."""
 
 import ast
+import subprocess
+import sys
 from itertools import takewhile
 from pathlib import Path
 
@@ -123,3 +125,11 @@ def tree(package: str) -> list[str]:
     """The names that README's tree has in a package's folder."""
     lines = (ROOT / "README.md").read_text().split(f"\n{package}/\n", 1)[1].split("```", 1)[0].splitlines()
     return [line.split()[0] for line in takewhile(lambda line: line.startswith("  "), lines)]
+
+
+@pytest.mark.parametrize("module", ["assemble", "prepare"])
+def test_processes_beside_a_build_load_nothing_for_the_network(module: str) -> None:
+    """Each of them starts anew with every build, and half its start were these."""
+    script = f"import sys, r1k_builder.{module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert not {"aiohttp", "huggingface_hub", "tokenizers", "matplotlib"} & set(loaded)

@@ -18,8 +18,9 @@ import pytest
 
 from r1k_builder import invert, solve
 from r1k_builder.config import TeacherConfig
-from r1k_builder.embedded import BANK_VERSION, RELATIONS, answer, facts, serve
+from r1k_builder.embedded import BANK_VERSION, RELATIONS, answer, facts
 from r1k_builder.embedded.bank import Split, forward_example
+from r1k_builder.embedded.host import serve
 from r1k_builder.embedded.reading import measure, plain, read
 from r1k_builder.embedded.relation import Relation
 from r1k_builder.embedded.wording import ask, explain, forms

@@ -14,8 +14,7 @@ For trying out, testing and small experiments; the teacher is a solver, not a la
 """
 
 from r1k_builder.embedded.bank import BANK_VERSION, Fact, distinct_questions, facts, rows
-from r1k_builder.embedded.host import serve
 from r1k_builder.embedded.solver import Reply, answer
 from r1k_builder.embedded.table import RELATIONS
 
-__all__ = ["BANK_VERSION", "RELATIONS", "Fact", "Reply", "answer", "distinct_questions", "facts", "rows", "serve"]
+__all__ = ["BANK_VERSION", "RELATIONS", "Fact", "Reply", "answer", "distinct_questions", "facts", "rows"]
