@@ -16,8 +16,9 @@ from r1k_builder.errors import LocalError, R1kError, UsageError
 
 
 class Child:
-    """A process that runs `main` of one of our modules, in a session of its own, so that a Ctrl-C in the terminal does not
-    reach it. Its standard error is ours; the end of its standard input bids it end."""
+    """A process that runs `main` of one of our modules, in a process group of its own, so that a Ctrl-C in the terminal does
+    not reach it, but in our session: Linux shares processors out by session first (autogroup), and priority counts within one.
+    Its standard error is ours; the end of its standard input bids it end."""
 
     def __init__(self, main: Callable[[], None], task: Mapping[str, Any], nice: int = 0) -> None:
         """`nice`: by how much its priority is below ours."""
