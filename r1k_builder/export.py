@@ -308,13 +308,13 @@ def prepare(outcomes: Sequence[Outcome], ruler: Ruler) -> Batch:
         reverse=[example.direction == "reverse" for example in examples],
         paired=paired,
         pairs=_couples(list(compress(examples, paired)), list(compress(responses, paired)), ruler),
-        found=[_worst(_told(example.verdict)) for example in examples if example.direction == "reverse"],
+        found=[_worst(_resolved(example.verdict)) for example in examples if example.direction == "reverse"],
         found_by=[keys(example.question) for example in examples],
         tally=_Tally.of(outcomes),
     )
 
 
-def _told(verdict: Verdict) -> Iterator[str]:
+def _resolved(verdict: Verdict) -> Iterator[str]:
     """What each check has found; what a judge has told is known."""
     for check, result in verdict.items():
         judge = verdict.get(RESOLVED_BY.get(check, ""))

@@ -181,7 +181,7 @@ def _told(pairs: Sequence[tuple[list[str], list[str]]]) -> dict[str, Any]:
     forward, reverse = (np.bincount(grams[texts % 2 == side], minlength=len(names)) for side in (0, 1))
     times = forward + reverse
     common = sorted(np.flatnonzero(times >= FEWEST_TEXTS).tolist(), key=lambda gram: (-times[gram], names[gram]))
-    scores = _scores(_Features(texts, grams, common[:MOST_GRAMS]), 2 * len(pairs))
+    scores = _scores(_Features(texts, grams, 2 * len(pairs), common[:MOST_GRAMS]))
     right = np.concatenate([-scores[::2], scores[1::2]])
     accuracy = float(((right > 0) + 0.5 * (right == 0)).mean())
     auc, around = _auc(scores[::2], scores[1::2])
@@ -209,14 +209,14 @@ def _entries(texts: Iterable[set[str]]) -> tuple[Places, Places, list[str]]:
     return np.repeat(np.arange(len(found)), sizes), np.fromiter(chain.from_iterable(found), int, sum(sizes)), list(numbers)
 
 
-def _scores(features: "_Features", texts: int) -> Matrix:
+def _scores(features: "_Features") -> Matrix:
     """Of texts that alternate in direction, how reverse each looks to a classifier that has not seen its pair.
 
     There is no intercept: as many texts of either direction are in each fold. All folds are fitted at once, by Nesterov's
     accelerated gradient.
     """
-    sign = np.where(np.arange(texts) % 2, 1, -1).astype(np.float32)[:, None]
-    own_fold = (np.arange(texts) // 2 % FOLDS)[:, None] == np.arange(FOLDS)
+    sign = np.where(np.arange(features.texts) % 2, 1, -1).astype(np.float32)[:, None]
+    own_fold = (np.arange(features.texts) // 2 % FOLDS)[:, None] == np.arange(FOLDS)
     curvature = STRENGTH / 4 * features.largest_eigenvalue() + 1
     momentum = (math.sqrt(curvature) - 1) / (math.sqrt(curvature) + 1)
     weights = ahead = np.zeros((features.grams + 1, FOLDS), np.float32)
@@ -234,15 +234,15 @@ class _Features:
     A column of zeros stands behind the last gram; each text has an entry there, so that none is without.
     """
 
-    def __init__(self, texts: Places, grams: Places, chosen: Sequence[int]) -> None:
-        """From `_entries`, each of whose texts has some; the `chosen` grams are the columns, in this order."""
-        self.grams = len(chosen)
+    def __init__(self, texts: Places, grams: Places, size: int, chosen: Sequence[int]) -> None:
+        """From the `_entries` of `size` texts; the `chosen` grams are the columns, in this order."""
+        self.texts, self.grams = size, len(chosen)
         width = self.grams + 1
-        column_of = np.full(grams.max() + 1, self.grams)
+        column_of = np.full(grams.max(initial=-1) + 1, self.grams)
         column_of[chosen] = np.arange(self.grams)
         columns = column_of[grams]
         found = (texts * width + columns)[columns < self.grams]
-        ends = np.arange(width - 1, (texts.max() + 1) * width, width)
+        ends = np.arange(width - 1, size * width, width)
         of_row, self._columns = np.divmod(np.sort(np.concatenate([found, ends])), width)
         sizes = np.bincount(of_row)
         self._row_starts = np.cumsum(sizes) - sizes

@@ -56,14 +56,23 @@ def test_rows_of_a_pair_are_kept_together() -> None:
     assert tells.report()["parts"]["answer_first"]["accuracy"] == 0.5
 
 
+@pytest.mark.parametrize(("words", "accuracy"), [("", 0.5), ("a b c", 0.75)])
+def test_texts_without_a_word_tell_nothing(words: str, accuracy: float) -> None:
+    """All, or the reverse ones, which then count half: the last of them is among those."""
+    tells = Tells()
+    for number in range(FEWEST_PAIRS):
+        tells.add(str(number), Form.of(words, "c"), Form.of("", "c"))
+    assert tells.report()["parts"]["answer_first"]["accuracy"] == accuracy
+
+
 def test_the_fit_is_the_minimum() -> None:
     """At the minimum of the loss that the docstring names its slope is 0: held against it, fold by fold."""
     draw = random.Random(1)
     texts = [set(text(draw, 20).split()) | ({"tell"} if row % 2 and row % 3 else set()) for row in range(200)]
     grams = sorted(set().union(*texts))
     entry_texts, entry_grams, names = _entries(texts)
-    sparse = _Features(entry_texts, entry_grams, [names.index(gram) for gram in grams])
-    scores = _scores(sparse, len(texts))
+    sparse = _Features(entry_texts, entry_grams, len(texts), [names.index(gram) for gram in grams])
+    scores = _scores(sparse)
     places = {gram: place for place, gram in enumerate(grams)}
     features = np.zeros((len(texts), len(grams)))
     for row, words in enumerate(texts):
