@@ -34,7 +34,7 @@ MOST_TOKENS = 10**9
 """A token count above this is not one."""
 
 _TAGS = {"think-tags": ("<think>", "</think>"), "thought-tags": ("<thought>", "</thought>")}
-_SQUARE_TOKENS = ("[INST]", "[/INST]")
+_SQUARE_TOKENS, _SQUARE_END = ("[INST]", "[/INST]"), "INST]"
 _ANGLE_TOKEN = re.compile(  # begins with a plain character, which makes the search some ten times faster
     r"""<(?:\|(?:im_start|im_end|im_sep|endoftext|begin_of_text|end_of_text|eot_id|eom_id|start_header_id|end_header_id
             |system|user|assistant|end|start|channel|message|return|fim_\w{3,9})\|>
@@ -106,7 +106,9 @@ def format_failure(reason: str) -> Rejection:
 
 def holds_control_token(text: str) -> bool:
     """Whether `text` holds a chat template's token, which a tokenizer would read as the end of a turn."""
-    return any(token in text for token in _SQUARE_TOKENS) or _ANGLE_TOKEN.search(text) is not None
+    if "<" in text and _ANGLE_TOKEN.search(text) is not None:
+        return True
+    return _SQUARE_END in text and any(token in text for token in _SQUARE_TOKENS)
 
 
 def is_bad_request(status: int) -> bool:

@@ -40,8 +40,6 @@ REACH = 32_768
 PROBE = 20
 """Bytes at the beginning of a window that have to stand before it, or it is not compressed at all: nine in ten of R1's do not,
 and to look for them is eight times quicker. A loop's stretches that are the same are longer."""
-FEWEST_WINDOWS = 2
-"""Windows in a row: a paragraph that is quoted once more is no loop."""
 SHORT = 4 * WINDOW
 """Bytes below which a text is compressed as one, and its sentences are counted."""
 MOST_RUN = 4
@@ -53,18 +51,25 @@ MOST_SHORT_REPEATS = 8
 
 
 def _loop(raw: bytes) -> str | None:
-    """Where a text goes on without saying anything new, by how well it compresses."""
+    """Where a text goes on without saying anything new, by how well it compresses: for two windows, as a paragraph that is quoted
+    once more is no loop."""
     if len(raw) < SHORT:
         empty = len(raw) >= WINDOW // 2 and len(zlib.compress(raw, 1)) < LEAST_RATIO * len(raw)
         return f"a loop: {len(raw):,} bytes say next to nothing" if empty else None
-    low = 0
-    for start in range(0, len(raw) - WINDOW + 1, WINDOW):
-        before = max(0, start - REACH)
-        repeats = raw.find(raw[start : start + PROBE], before, start + PROBE - 1) >= 0
-        low = low + 1 if repeats and _size_after(raw[before:start], raw[start : start + WINDOW]) < LEAST_RATIO * WINDOW else 0
-        if low == FEWEST_WINDOWS:
-            return f"a loop at byte {start:,}: {quote(raw[start : start + WINDOW].decode('utf-8', 'ignore'))}"
+    starts = range(0, len(raw) - WINDOW + 1, WINDOW)
+    for one in starts[1::2]:  # of any two in a row
+        if _is_low(raw, one):
+            for start in (one, one + WINDOW):
+                if start in starts and _is_low(raw, start - WINDOW) and _is_low(raw, start):
+                    return f"a loop at byte {start:,}: {quote(raw[start : start + WINDOW].decode('utf-8', 'ignore'))}"
     return None
+
+
+def _is_low(raw: bytes, start: int) -> bool:
+    """Whether a window says nothing new."""
+    before = max(0, start - REACH)
+    repeats = raw.find(raw[start : start + PROBE], before, start + PROBE - 1) >= 0
+    return repeats and _size_after(raw[before:start], raw[start : start + WINDOW]) < LEAST_RATIO * WINDOW
 
 
 def _size_after(before: bytes, window: bytes) -> int:

@@ -7,9 +7,6 @@ from r1k_builder.verify.inverse import Pair, choice_letters, times_stated
 from r1k_builder.verify.question import Question, Text
 from r1k_builder.verify.result import failed, passed, quote, unknown
 
-_TOKEN_SIGNS = ("<|", "<｜", "INST]", "SYS>>", "_of_turn>", "think>")
-"""One of these stands in every control token; to look for them first is much quicker."""
-
 
 def check_format(solution: Solution | Rejection) -> CheckResult:
     """The reply could be read: finished by `stop`, reasoning present and closed, answer present, no control tokens."""
@@ -18,7 +15,7 @@ def check_format(solution: Solution | Rejection) -> CheckResult:
     for name, text in (("reasoning", solution.reasoning), ("answer", solution.answer)):
         if not text.strip():
             return failed(f"no {name}")
-        if any(sign in text for sign in _TOKEN_SIGNS) and holds_control_token(text):
+        if holds_control_token(text):
             return failed(f"a chat template's token in the {name}")
     return passed()
 
