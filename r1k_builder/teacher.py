@@ -10,7 +10,6 @@ the openai SDK: the SDK's own layers take several times the processor that the e
 """
 
 import asyncio
-import json
 import math
 import os
 import ssl
@@ -23,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import truststore
+from pydantic_core import to_json
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from r1k_builder import __version__
@@ -169,10 +169,14 @@ class Teacher:
         """
         patience = Patience(self._config.retry_budget)
         bad_requests = 0
+        failed: Transient | None = None
 
         async def attempt() -> Completion:
-            nonlocal bad_requests
+            nonlocal bad_requests, failed
             self.retrying.pop(request.key, None)
+            if failed is not None:
+                failure, failed = failed, None
+                raise failure
             try:
                 return await self._attempt(request, pair_id, urgency, patience)
             except BadRequest as error:
@@ -182,7 +186,11 @@ class Teacher:
                 raise
 
         try:
-            return await self._policy(request, patience)(attempt)
+            try:
+                return await attempt()  # most need no policy, which would cost each as much as a fifth of all the rest
+            except Transient as failure:
+                failed = failure
+            return await self._policy(request, patience)(attempt)  # it begins with that failure
         finally:
             self.retrying.pop(request.key, None)
 
@@ -246,7 +254,7 @@ class Teacher:
 
     async def _exchange(self, endpoint: Endpoint, request: Request) -> Said:
         """Send, and tell the slots how the host took it."""
-        content, began = json.dumps(self._body(request)).encode(), time.monotonic()
+        content, began = to_json(self._body(request)), time.monotonic()
         try:
             posting = endpoint.client.post(endpoint.base + CHAT, data=content, headers=JSON)
             async with asyncio.timeout(self._config.deadline), posting as response:

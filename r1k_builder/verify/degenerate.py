@@ -51,8 +51,8 @@ MOST_SHORT_REPEATS = 8
 
 
 def _loop(raw: bytes) -> str | None:
-    """Where a text goes on without saying anything new, by how well it compresses: for two windows, as a paragraph that is quoted
-    once more is no loop."""
+    """Where a text goes on without saying anything new, by how well it compresses: for two windows, as a paragraph that is
+    quoted once more is no loop."""
     if len(raw) < SHORT:
         empty = len(raw) >= WINDOW // 2 and len(zlib.compress(raw, 1)) < LEAST_RATIO * len(raw)
         return f"a loop: {len(raw):,} bytes say next to nothing" if empty else None
