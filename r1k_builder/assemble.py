@@ -24,7 +24,7 @@ from r1k_builder.accepted import Quota
 from r1k_builder.children import Child, relax_collector, say, told_parent, without_pandas
 from r1k_builder.config import BuildConfig
 from r1k_builder.export import BATCH_ROWS, Batch, DatasetWriter, staging
-from r1k_builder.files import Shelf
+from r1k_builder.files import PACKED_FROM
 from r1k_builder.journals import Journals
 from r1k_builder.prepare import Prepared, preparing
 from r1k_builder.replay import end_of, flow_version
@@ -76,9 +76,8 @@ class Assembly:
         self._looked = False
         self._preparation = preparing(len(self._turns), journals, config, writer.ruler, self._quota)
         self._pending: dict[Future[Prepared], int] = {}
-        self._shelf = Shelf(writer.stage)
-        self._places: dict[int, int] = {}
-        """Of batches that are prepared before their turn, on the shelf."""
+        self._early: dict[int, int] = {}
+        """Batches that were prepared before their turn and wait in files, and the bytes of these."""
         self._damaged: dict[int, list[str]] = {}
 
     def __enter__(self) -> Self:
@@ -86,7 +85,6 @@ class Assembly:
 
     def __exit__(self, *_: object) -> None:
         self._preparation.close()
-        self._shelf.close()
         self._view.close()
         if self._quota is not None:
             self._quota.close()
@@ -100,7 +98,7 @@ class Assembly:
 
     def finish(self, counted: Counted = unheard) -> Made:
         """Bring in all that is left, settled or not, and finish the files."""
-        begun = {*self._pending.values(), *self._places}
+        begun = {*self._pending.values(), *self._early}
         rest = deque(number for number in self._turns if number not in begun)
         while self._turns and not (self._quota is not None and self._quota.reached):
             self._submit(rest)
@@ -134,7 +132,7 @@ class Assembly:
         """Have the first of some batches prepared."""
         while numbers and len(self._pending) < self._preparation.at_once:
             number = numbers.popleft()
-            self._pending[self._preparation.submit(number)] = number
+            self._pending[self._preparation.submit(number, self._path(number), packed=self._is_crowded)] = number
 
     def _take_in(self) -> bool:
         """Take in what is prepared, and write the next batch, one at a time, so that the others are not kept from being
@@ -143,21 +141,37 @@ class Assembly:
         for future in done:
             self._take(self._pending.pop(future), future.result())
         if written := self._is_next_here:
-            self._put(Batch.unpack(self._shelf.read(self._places.pop(self._turns[0]))))
+            del self._early[self._turns[0]]
+            self._put(self._load(self._turns[0]))
         return bool(done or self._pending or written)
 
     def _take(self, number: int, prepared: Prepared) -> None:
         if prepared.damaged:
             self._damaged[number] = prepared.damaged
         if number == self._turns[0]:
-            self._put(prepared.batch)
-        else:
-            self._places[number] = len(self._shelf)
-            self._shelf.extend([prepared.packed])
+            self._put(prepared.batch or self._load(number))
+            return
+        if prepared.batch is not None:
+            prepared.batch.save(self._path(number), packed=self._is_crowded)
+        self._early[number] = self._path(number).stat().st_size
+
+    @property
+    def _is_crowded(self) -> bool:
+        return sum(self._early.values()) > PACKED_FROM
+
+    def _load(self, number: int) -> Batch:
+        path = self._path(number)
+        batch = Batch.load(path)
+        path.unlink()
+        return batch
+
+    def _path(self, number: int) -> Path:
+        """Of the file in which a batch waits."""
+        return self._writer.stage / f"{number}.batch"
 
     @property
     def _is_next_here(self) -> bool:
-        return bool(self._turns) and self._turns[0] in self._places
+        return bool(self._turns) and self._turns[0] in self._early
 
     def _put(self, batch: Batch) -> None:
         self._writer.put(batch)

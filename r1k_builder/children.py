@@ -52,13 +52,6 @@ class Child:
             raise (LocalError if answer["local"] else UsageError)(answer["error"])
         return answer
 
-    def read(self, size: int) -> bytes:
-        """What follows an answer. Raises as `answer` does."""
-        found: bytes = self.process.stdout.read(size)  # type: ignore[union-attr]  # it is a pipe
-        if len(found) < size:
-            self._explain_end()
-        return found
-
     def close(self, grace: float) -> None:
         """Bid it end, and kill it where it has not ended after so many seconds."""
         with self.process as process:
@@ -119,9 +112,8 @@ def told_parent(journal: str) -> Iterator[None]:
         say({"error": str(local_error(error, Path(journal))), "local": True})
 
 
-def say(answer: Mapping[str, Any], content: bytes | memoryview = b"") -> None:
-    """Answer with a line, and what follows it."""
+def say(answer: Mapping[str, Any]) -> None:
+    """Answer with a line."""
     with suppress(BrokenPipeError):  # the parent has gone
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-        sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()

@@ -46,7 +46,7 @@ WORK_AT_HAND = 8
 """Row groups that are being written, or wait for it, in all files together."""
 
 PACKED_FROM = 500_000_000
-"""Bytes of a scratch file from which its records are packed: before, the processor is dearer than the disk."""
+"""Bytes of scratch files from which more is packed: before, the processor is dearer than the disk."""
 
 NO_FIGURES: Mapping[str, bytes] = {}
 

@@ -9,13 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from r1k_builder.accepted import Quota, up_to
 from r1k_builder.benchmarks import load as load_benchmarks
 from r1k_builder.children import Child, relax_collector, say, told_parent, without_pandas
 from r1k_builder.config import BuildConfig
 from r1k_builder.export import BATCH_ROWS, Batch, prepare
+from r1k_builder.files import told
 from r1k_builder.journals import Journals
 from r1k_builder.lengths import Ruler, load_ruler
 from r1k_builder.replay import end_of, flow_version, outcome
@@ -34,18 +33,10 @@ AHEAD_CHARACTERS = 64_000_000
 class Prepared(NamedTuple):
     """A batch that can be written."""
 
-    content: Batch | pa.Buffer
-    """It, or what it was packed into."""
+    batch: Batch | None
+    """None where it is in the file that was named for it."""
     damaged: list[str]
     """Settled rows (their pair_id) whose replies can't be read any more: they are owed again."""
-
-    @property
-    def batch(self) -> Batch:
-        return self.content if isinstance(self.content, Batch) else Batch.unpack(self.content)
-
-    @property
-    def packed(self) -> pa.Buffer:
-        return self.content.pack() if isinstance(self.content, Batch) else self.content
 
 
 class Preparation:
@@ -84,13 +75,14 @@ class Preparation:
         while self._characters > AHEAD_CHARACTERS:
             self._characters -= _characters(self._ahead.pop(next(iter(self._ahead))))
 
-    def submit(self, number: int) -> "Future[Prepared]":
+    def submit(self, number: int, path: Path, *, packed: bool = False) -> "Future[Prepared]":  # noqa: ARG002
+        """Prepare a batch. A process of its own saves it under `path`, `packed` or not."""
         future: Future[Prepared] = Future()
-        future.set_result(self.prepared(number))
+        future.set_result(Prepared(*self.prepared(number)))
         return future
 
-    def prepared(self, number: int) -> Prepared:
-        """The batch of source rows from position BATCH_ROWS * number, settled or not."""
+    def prepared(self, number: int) -> tuple[Batch, list[str]]:
+        """The batch of source rows from position BATCH_ROWS * number, settled or not; and which of them are damaged."""
         start = number * BATCH_ROWS
         examples = self._view.examples(min(start + BATCH_ROWS, self._stop), start=start)
         outcomes = [self._take_ahead(example.pair_id) or self._outcome(example) for example in examples]
@@ -99,7 +91,7 @@ class Preparation:
             for found in outcomes
             if found.state == "failed" and self._view.is_settled(found.source.pair_id, self._version)
         ]
-        return Prepared(prepare(outcomes if self._quota is None else list(up_to(self._quota, outcomes)), self._ruler), damaged)
+        return prepare(outcomes if self._quota is None else list(up_to(self._quota, outcomes)), self._ruler), damaged
 
     def _outcome(self, example: ForwardExample) -> Outcome:
         answers = self._view.of(example.pair_id)
@@ -149,15 +141,14 @@ class Preparers:
         number = positions[0] // BATCH_ROWS
         self._children[number % len(self._children)].tell({"ahead": positions})  # it reads this when it has answered
 
-    def submit(self, number: int) -> "Future[Prepared]":
+    def submit(self, number: int, path: Path, *, packed: bool = False) -> "Future[Prepared]":
         place = number % len(self._children)
-        return self._threads[place].submit(self._prepared, self._children[place], number)
+        return self._threads[place].submit(self._prepared, self._children[place], number, path, packed)
 
     @staticmethod
-    def _prepared(child: Child, number: int) -> Prepared:
-        child.tell({"batch": number})
-        said = child.answer()
-        return Prepared(pa.py_buffer(child.read(said["bytes"])), said["damaged"])
+    def _prepared(child: Child, number: int, path: Path, packed: bool) -> Prepared:
+        child.tell({"batch": number, "path": str(path), "packed": packed})
+        return Prepared(None, child.answer()["damaged"])
 
     def report(self, tells: Tells) -> "Future[dict[str, Any]]":
         return self._threads[0].submit(self._reported, self._children[0], tells)
@@ -179,24 +170,25 @@ def preparing(
 
 
 def main() -> None:
-    """A preparer's own process: a task on stdin, then orders. A batch is answered by a line and its bytes, tells by a line."""
+    """A preparer's own process: a task on stdin, then orders, each answered by a line. Batches are saved where it says."""
     without_pandas()
     relax_collector()
     orders = sys.stdin.buffer
     task = json.loads(orders.readline() or "null")
     if task is None:
         return
-    with told_parent(task["journals"][0]):
+    journals = [Path(path) for path in task["journals"]]
+    with told_parent(task["journals"][0]), told(journals[0].parent.parent):
         config = BuildConfig.model_validate(task["config"])
-        preparation = Preparation([Path(path) for path in task["journals"]], config, load_ruler(config.tokenizer))
+        preparation = Preparation(journals, config, load_ruler(config.tokenizer))
         for line in orders:
             match json.loads(line):
                 case {"ahead": positions}:
                     preparation.ahead(positions)
-                case {"batch": number}:
-                    prepared = preparation.prepared(number)
-                    packed = prepared.packed
-                    say({"bytes": packed.size, "damaged": prepared.damaged}, packed)
+                case {"batch": number, "path": path, "packed": packed}:
+                    batch, damaged = preparation.prepared(number)
+                    batch.save(Path(path), packed=packed)
+                    say({"damaged": damaged})
                 case {"tells": state}:
                     say(Tells.of(state).report())
         preparation.close()

@@ -368,15 +368,26 @@ def test_a_shelf_keeps_its_records_while_it_is_read_and_filled_by_turns(tmp_path
     shelf.close()
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 @pytest.mark.parametrize("config", [PLAIN, INDEPENDENT], ids=["none", "independent"])
-def test_batches_prepared_in_any_order_and_packed_give_the_same_files(config: BuildConfig, tmp_path: Path) -> None:
+def test_batches_prepared_in_any_order_and_saved_give_the_same_files(config: BuildConfig, tmp_path: Path, packed: bool) -> None:
     rows = [*mixture(), *(accepted(number) for number in range(200, 400))]
     batches = [rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS)]
     with DatasetWriter(tmp_path, config) as writer:
-        packed = {number: prepare(batches[number], writer.ruler).pack() for number in reversed(range(len(batches)))}
+        for number in reversed(range(len(batches))):
+            prepare(batches[number], writer.ruler).save(tmp_path / f"{number}.batch", packed=packed)
         for number in range(len(batches)):
-            writer.put(Batch.unpack(packed[number]))
+            batch = Batch.load(tmp_path / f"{number}.batch")
+            (tmp_path / f"{number}.batch").unlink()
+            writer.put(batch)
         assert writer.finish() == write(rows, tmp_path / "r1k", config)
+
+
+def test_a_packed_batch_takes_less_room(tmp_path: Path) -> None:
+    batch = prepare([accepted(number) for number in range(BATCH_ROWS)], load_ruler("none"))
+    batch.save(tmp_path / "plain")
+    batch.save(tmp_path / "packed", packed=True)
+    assert (tmp_path / "packed").stat().st_size < 0.75 * (tmp_path / "plain").stat().st_size
 
 
 # ----- lengths

@@ -10,7 +10,7 @@ import pytest
 from r1k_builder import prepare
 from r1k_builder.config import BuildConfig, TeacherConfig
 from r1k_builder.errors import LocalError
-from r1k_builder.export import BATCH_ROWS
+from r1k_builder.export import BATCH_ROWS, Batch
 from r1k_builder.journal import Journal
 from r1k_builder.lengths import load_ruler
 from r1k_builder.prepare import BATCHES_EACH, Preparation, Preparers, preparing
@@ -39,21 +39,22 @@ def preparers(journal: Path) -> Iterator[Preparers]:
         yield running
 
 
-def test_processes_prepare_what_this_one_does(journal: Path, preparers: Preparers) -> None:
+def test_processes_prepare_what_this_one_does(journal: Path, preparers: Preparers, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.batch" for number in range(BATCHES)]
     with closing(Preparation([journal], CONFIG, RULER)) as here:
-        futures = [preparers.submit(number) for number in range(BATCHES)]
+        futures = [preparers.submit(number, path, packed=number == 1) for number, path in enumerate(paths)]
         for number, future in enumerate(futures):
-            prepared, expected = future.result(), here.prepared(number)
-            assert prepared.packed == expected.packed == prepared.batch.pack()
-            assert prepared.batch.rows.num_rows == BATCH_ROWS
-            assert prepared.damaged == expected.damaged
+            batch, damaged = here.prepared(number)
+            assert future.result() == (None, damaged)
+            assert Batch.load(paths[number]) == batch
+            assert batch.rows.num_rows == BATCH_ROWS
 
 
 def test_rows_that_are_read_ahead_are_not_read_again_and_make_the_same_batch(
-    journal: Path, preparers: Preparers, monkeypatch: pytest.MonkeyPatch
+    journal: Path, preparers: Preparers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(Preparation([journal], CONFIG, RULER)) as here:
-        expected = here.prepared(1)
+        expected, _ = here.prepared(1)
         read: list[str] = []
         whole = Preparation._outcome
 
@@ -64,11 +65,12 @@ def test_rows_that_are_read_ahead_are_not_read_again_and_make_the_same_batch(
         monkeypatch.setattr(Preparation, "_outcome", noted)
         ahead = [BATCH_ROWS + 7, BATCH_ROWS + 3]
         here.ahead(ahead)
-        assert here.prepared(1).packed == expected.packed
+        assert here.prepared(1) == (expected, [])
         assert len(read) == len(set(read)) == BATCH_ROWS
         assert (here._ahead, here._characters) == ({}, 0)
     preparers.ahead(ahead)
-    assert preparers.submit(1).result().packed == expected.packed
+    preparers.submit(1, tmp_path / "1.batch").result()
+    assert Batch.load(tmp_path / "1.batch") == expected
 
 
 def test_no_more_rows_are_kept_than_there_is_room_for(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +82,7 @@ def test_no_more_rows_are_kept_than_there_is_room_for(journal: Path, monkeypatch
         assert here._characters <= prepare.AHEAD_CHARACTERS
         kept = list(here._ahead.values())
         assert [found.source.question for found in kept] == [f"What is {n} + 2 - {n}?" for n in range(29, 32)]
-        assert here.prepared(0).batch.rows.num_rows == BATCH_ROWS
+        assert here.prepared(0)[0].rows.num_rows == BATCH_ROWS
 
 
 def test_a_row_that_settles_again_is_kept_once(journal: Path) -> None:
@@ -102,26 +104,32 @@ def test_tells_are_reported_on_alike(journal: Path, preparers: Preparers) -> Non
     assert tells.report()["parts"]["answer_first"]["accuracy"] == 1.0
 
 
-def test_a_killed_process_is_told_of_and_keeps_nobody_waiting(preparers: Preparers) -> None:
+def test_a_killed_process_is_told_of_and_keeps_nobody_waiting(preparers: Preparers, tmp_path: Path) -> None:
     for child in preparers._children:
         child.process.kill()
-    for future in [preparers.submit(number) for number in range(BATCHES)]:
+    for future in [preparers.submit(number, tmp_path / f"{number}.batch") for number in range(BATCHES)]:
         with pytest.raises(LocalError, match=r"killed by signal 9.*--resume"):
             future.result()
 
 
-def test_a_bug_in_a_process_is_seen(journal: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is always full")
+def test_a_full_disk_is_told_of_as_a_sentence(preparers: Preparers) -> None:
+    with pytest.raises(LocalError, match=r"the disk is full: free some space, then run `r1k-build export"):
+        preparers.submit(0, Path("/dev/full")).result()
+
+
+def test_a_bug_in_a_process_is_seen(journal: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with closing(sqlite3.connect(journal)) as db:
         db.execute("UPDATE source SET example = '[]'")
         db.commit()
     with closing(Preparers(1, [journal], CONFIG, RULER)) as preparers, pytest.raises(RuntimeError, match="status 1"):
-        preparers.submit(0).result()
+        preparers.submit(0, tmp_path / "0.batch").result()
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_processes_that_are_not_wanted_any_more_end(journal: Path) -> None:
+def test_processes_that_are_not_wanted_any_more_end(journal: Path, tmp_path: Path) -> None:
     preparers = Preparers(2, [journal], CONFIG, RULER)
-    preparers.submit(0)
+    preparers.submit(0, tmp_path / "0.batch")
     preparers.close()
     assert all(child.process.returncode is not None for child in preparers._children)
 
