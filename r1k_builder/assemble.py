@@ -109,7 +109,7 @@ class Assembly:
         if self._config.with_completions:
             writer.add("completions", completions.tables(self._view, self._stop))
         damaged = [pair_id for number in sorted(self._damaged) for pair_id in self._damaged[number]]
-        return Made(writer.stage, writer.finish(tells.result), damaged)
+        return Made(writer.stage, writer.finish(tells), damaged)
 
     def _look(self) -> None:
         """Find the rows that have settled since the last look. A batch is prepared when it has all of them; what there is of

@@ -284,8 +284,8 @@ class Batch:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The batch in a file, which can be deleted at once: its memory is the file's own."""
-        with pa.memory_map(str(path)) as source:
+        """The batch in a file."""
+        with pa.OSFile(str(path)) as source:
             marks, pairs, found, found_by, tally = json.loads(source.read(int.from_bytes(source.read(8), "little")))
             rows, gemini, rejected, attempts = (pa.ipc.open_stream(source).read_all() for _ in range(4))
         reverse, paired = marks

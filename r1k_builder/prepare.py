@@ -4,7 +4,7 @@ processes side by side where there are many."""
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from r1k_builder.journals import Journals
 from r1k_builder.lengths import Ruler, load_ruler
 from r1k_builder.replay import end_of, flow_version, outcome
 from r1k_builder.schema import ForwardExample, Outcome
-from r1k_builder.tells import Tells
+from r1k_builder.tells import PARTS, Tells
 from r1k_builder.verify import Mathematics
 
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -103,11 +103,9 @@ class Preparation:
             self._characters -= _characters(found)
         return found
 
-    def report(self, tells: Tells) -> "Future[dict[str, Any]]":
-        """The report of `tells`."""
-        future: Future[dict[str, Any]] = Future()
-        future.set_result(tells.report())
-        return future
+    def report(self, tells: Tells) -> Callable[[], dict[str, Any]]:
+        """What gives the report of `tells`."""
+        return tells.report
 
 
 def _characters(found: Outcome) -> int:
@@ -150,12 +148,18 @@ class Preparers:
         child.tell({"batch": number, "path": str(path), "packed": packed})
         return Prepared(None, child.answer()["damaged"])
 
-    def report(self, tells: Tells) -> "Future[dict[str, Any]]":
-        return self._threads[0].submit(self._reported, self._children[0], tells)
+    def report(self, tells: Tells) -> Callable[[], dict[str, Any]]:
+        """Each process begins with a share of the parts."""
+        state, count = tells.state(), len(self._children)
+        asked = [
+            thread.submit(self._told, child, state, PARTS[place::count])
+            for place, (thread, child) in enumerate(zip(self._threads, self._children, strict=True))
+        ]
+        return lambda: tells.report({part: told for answer in asked for part, told in answer.result().items()})
 
     @staticmethod
-    def _reported(child: Child, tells: Tells) -> dict[str, Any]:
-        child.tell({"tells": tells.state()})
+    def _told(child: Child, state: Sequence[Any], parts: Sequence[str]) -> dict[str, Any]:
+        child.tell({"tells": state, "parts": parts})
         return child.answer()
 
 
@@ -189,6 +193,6 @@ def main() -> None:
                     batch, damaged = preparation.prepared(number)
                     batch.save(Path(path), packed=packed)
                     say({"damaged": damaged})
-                case {"tells": state}:
-                    say(Tells.of(state).report())
+                case {"tells": state, "parts": parts}:
+                    say(Tells.of(state).told(parts))
         preparation.close()

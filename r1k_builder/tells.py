@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, NamedTuple, Self
 
@@ -99,20 +99,25 @@ class Tells:
         tells._pairs, tells._domains = pairs, {name: Counter(counts) for name, counts in domains.items()}
         return tells
 
-    def report(self) -> dict[str, Any]:
+    def told(self, parts: Iterable[str] = PARTS) -> dict[str, Any]:
+        """How well each of some parts tells direction, and by what; nothing where there are too few pairs to say."""
+        pairs = self._pairs_sampled
+        if len(pairs) < FEWEST_PAIRS:
+            return {}
+        return {part: _told([(getattr(f, part), getattr(r, part)) for f, r in pairs]) for part in parts}
+
+    def report(self, told: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What the manifest says under `tells`. Shares and accuracies with 95 % intervals.
 
-        `parts` is empty where there are too few pairs to tell anything.
+        `told` is what `told` finds of all parts, where processes have found it side by side.
         """
-        pairs = [entry[2:] for entry in sorted(self._sample, reverse=True)]
-        enough = len(pairs) >= FEWEST_PAIRS
+        pairs = self._pairs_sampled
+        found = self.told() if told is None else told
         return {
             "pairs": self._pairs,
             "sampled": len(pairs),
             "fewest": FEWEST_PAIRS,
-            "parts": {part: _told([(getattr(f, part), getattr(r, part)) for f, r in pairs]) for part in PARTS}
-            if enough
-            else {},
+            "parts": {part: found[part] for part in PARTS if part in found},
             "length": {
                 text: {name: _spread([getattr(form, f"{text}_length") for form in forms]) for name, forms in _sides(pairs)}
                 for text in ("reasoning", "answer")
@@ -122,6 +127,10 @@ class Tells:
                 name: {side: counts[side] for side in ("forward", "reverse")} for name, counts in sorted(self._domains.items())
             },
         }
+
+    @property
+    def _pairs_sampled(self) -> list[tuple[Form, Form]]:
+        return [(forward, reverse) for _, _, forward, reverse in sorted(self._sample, reverse=True)]
 
 
 def _rank(pair_id: str) -> int:
