@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from r1k_builder import assemble
 from r1k_builder import files as files_module
 from r1k_builder.assemble import NICE, Assembly, Follower, Made, assembled
 from r1k_builder.columns import EXAMPLES
@@ -102,13 +103,33 @@ def made_at_once(folder: Path) -> dict[str, bytes]:
         return files(made)
 
 
+def waiting(assembly: Assembly) -> list[Path]:
+    """The batches that are prepared and wait for their turn."""
+    return sorted(assembly._writer.stage.glob("*.batch"))
+
+
 def test_a_batch_waits_for_its_last_row(folder: Path, assembly: Assembly) -> None:
     settle(folder, list(range(1, 2 * BATCH_ROWS)))
     assert assembly.step(), "the second batch is whole"
     assert not assembly.step()
+    assert [path.name for path in waiting(assembly)] == ["1.batch"]
     settle(folder, [0])
     assert assembly.step()
     assert not assembly.step()
+    assert waiting(assembly) == []
+
+
+def test_batches_that_wait_take_less_room_where_there_are_many(
+    folder: Path, assembly: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(folder, list(range(1, 3 * BATCH_ROWS)))
+    while assembly.step():
+        room = sum(path.stat().st_size for path in waiting(assembly))
+        monkeypatch.setattr(assemble, "PACKED_FROM", room - 1)  # from the second on
+    plain, packed = (path.stat().st_size for path in waiting(assembly))
+    assert packed < 0.9 * plain, "texts of a few words"
+    settle(folder, [0, *range(3 * BATCH_ROWS, ROWS)])
+    assert files(assembly.finish()) == made_at_once(folder)
 
 
 def test_rows_of_a_batch_that_waits_are_read_when_they_settle(
