@@ -1,8 +1,8 @@
 """Makes the dataset from the journal, also while the run goes on: batches of settled rows are read back, turned into tables
 and written, by a process of its own that works while the teacher thinks.
 
-A row that is still owed holds up the writing of what stands behind it, not its preparation: prepared batches wait in a
-scratch file. What is left when the run ends is done then. The bytes do not depend on what was done when.
+A row that is still owed holds up the writing of what stands behind it, not its preparation: prepared batches wait in files of
+their own. What is left when the run ends is done then. The bytes do not depend on what was done when.
 """
 
 import json
