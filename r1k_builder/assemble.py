@@ -209,6 +209,10 @@ class Follower:
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and clear up what it has staged."""
         self._child.close(GRACE)
 
     def hurry(self) -> None:

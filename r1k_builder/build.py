@@ -261,13 +261,14 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {_short(old.get(name))} -> {_short(new[name])}" for name in names if old]
 
 
-def refuse_drift(changes: list[str], plan: Plan) -> NoReturn:
-    """Raise the DriftError that says what changed and what building it would ask and cost."""
+def refuse_drift(changes: list[str], plan: Plan, *, edited: bool = False) -> NoReturn:
+    """Raise the DriftError that says what changed and what building it would ask and cost; `edited`: the source's content."""
+    back = "give the source its old content back" if edited else "--resume alone"
     listed = "".join(f"\n  {change}" for change in changes)
     raise DriftError(
         f"this folder holds a build of other settings:{listed}\n"
         f"with the new ones {plan.requests:,} requests would be asked ({plan.price}). Type --accept-drift to ask them,"
-        " --output OTHER to leave this build as it is, or --resume alone to go on with its own settings"
+        f" --output OTHER to leave this build as it is, or {back} to go on with its own settings"
     )
 
 
@@ -413,10 +414,13 @@ def open_build(
 
     Be its only builder (`BuildFolder.building`)."""
     journal = Journal(folder.journal, note)
+    if journal.get("config") is None:  # so that `--resume` alone goes on, however soon this run is killed
+        journal.set("config", config.model_dump_json())
     others = [JournalView(path, note) for path in folder.others()]
     holds = all_rows if folder.shard is None else folder.shard.holds
     source = reach_source(journal, config, note)
-    fingerprint = source.fingerprint if source is not None else json.loads(journal.get("identity") or "{}").get("source", "")
+    saved, old = (json.loads(journal.get(name) or "{}") for name in ("config", "identity"))
+    fingerprint = source.fingerprint if source is not None else old.get("source", "")
     settings = Settings(json.loads(config.model_dump_json()), identity(config, fingerprint))
     changes = drift(folder, journal, settings.identity)
     if not changes and folder.shard is not None:
@@ -424,7 +428,8 @@ def open_build(
     if changes and not accept_drift:
         examples = source.examples() if source is not None else journal.examples(config.rows)
         own = (example for example in examples if holds(example.pair_id))
-        refuse_drift(changes, make_plan(config, own, Journals([journal, *others])))
+        edited = saved.get("source") == config.source and fingerprint != old.get("source")
+        refuse_drift(changes, make_plan(config, own, Journals([journal, *others])), edited=edited)
     journal.set("identity", json.dumps(settings.identity))
     journal.set("config", json.dumps(settings.config))
     if folder.shard is None:

@@ -10,9 +10,10 @@ import signal
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -46,7 +47,7 @@ from r1k_builder.build import (
 from r1k_builder.compact import compact
 from r1k_builder.config import PRESETS, BuildConfig, TeacherConfig
 from r1k_builder.database import local_error
-from r1k_builder.errors import R1kError, UsageError
+from r1k_builder.errors import Interrupted, LocalError, R1kError, UsageError
 from r1k_builder.folder import BuildFolder
 from r1k_builder.hub import Target, find_published, push
 from r1k_builder.journal import Journal, JournalView, copy_journal
@@ -262,8 +263,12 @@ def given_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _value(given: str | bool | list[str]) -> str | bool | list[str] | None:
-    """`none` stands for no value, but for the tokenizer, where it is a name."""
+    """`none` stands for no value, but for NAMED_NONE."""
     return None if given in ("none", ["none"]) else given
+
+
+NAMED_NONE = ("tokenizer", "control")
+"""Settings of which `none` is a value."""
 
 
 WRONG = {
@@ -277,7 +282,8 @@ WRONG = {
     "decimal_parsing": "must be a number",
     "finite_number": "must be a number",
     "literal_error": "must be {expected}",
-    "string_pattern_mismatch": "is not written in that way",
+    "string_pattern_mismatch": "is not written as {metavar}",
+    "string_too_short": "must not be empty",
     "value_error": "{error}",
 }
 """What is wrong with a value, by pydantic's name for it."""
@@ -291,8 +297,7 @@ def make_config(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None
         kept = {name: value for name, value in kept.items() if name not in OF_HOST}
     teacher = {**kept, **given["teacher"]}
     content = {**saved, **{name: value for name, value in given.items() if name != "teacher"}, "teacher": teacher}
-    if content.get("tokenizer", "") is None:
-        content["tokenizer"] = "none"
+    content |= {name: "none" for name in NAMED_NONE if content.get(name, "") is None}
     try:
         return BuildConfig.model_validate(content)
     except ValidationError as error:
@@ -300,7 +305,7 @@ def make_config(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None
         name = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "?")
         option = "--" + {"preset": "teacher"}.get(name, name).replace("_", "-")
         given_value = "" if name in UNTOLD else f" {first['input']!r}"
-        said = WRONG.get(first["type"], "{msg}").format(**first.get("ctx", {}), msg=first["msg"])
+        said = WRONG.get(first["type"], "{msg}").format(**first.get("ctx", {}), msg=first["msg"], metavar=_metavar(name))
         raise UsageError(f"{option}{given_value}: {said}; r1k-build --help says what it takes") from None
 
 
@@ -310,6 +315,7 @@ def make_config(given: Mapping[str, Any], saved: Mapping[str, Any] | None = None
 def run_build(words: Sequence[str]) -> int:
     """Start or resume a build, write its folder, say what there is."""
     options = make_parser().parse_all(words)
+    _check_flags(options)
     shard = None if options.shard is None else Shard.parse(options.shard)
     folder, given = BuildFolder(Path(options.output), shard), given_settings(options)
     begun = folder.holds_build or (options.resume and any(map(Path.exists, folder.journals())))
@@ -324,6 +330,11 @@ def run_build(words: Sequence[str]) -> int:
         raise UsageError(
             f"{folder.path} holds a build: type r1k-build --resume{_output(folder)} to go on with it,"
             f" or r1k-build --overwrite{_output(folder)} to start anew"
+        )
+    if not begun and not options.overwrite and folder.lacks_journal:
+        raise UsageError(
+            f"{folder.path} holds a dataset, and nothing of the journal that it was made from: put {folder.journal} back,"
+            f" choose another --output, or type r1k-build --overwrite{_output(folder)} to build another in its place"
         )
     published = None if options.replay is None else find_published(options.replay)
     if saved is None and published is None and options.ray_address is None:
@@ -343,6 +354,16 @@ def run_build(words: Sequence[str]) -> int:
             return _build(folder, opened, config)
         finally:
             opened.close()
+
+
+def _check_flags(options: argparse.Namespace) -> None:
+    """Raise UsageError for what can't be meant."""
+    if not options.output:
+        raise UsageError("--output '' names no folder; r1k-build --help says what it takes")
+    if options.resume and options.overwrite:
+        raise UsageError("--resume goes on with the folder's build and --overwrite starts anew: type one of them")
+    if options.accept_drift and not options.resume:
+        raise UsageError("--accept-drift says how to go on with a build: type it beside --resume")
 
 
 def _set_aside(folder: BuildFolder) -> None:
@@ -451,13 +472,32 @@ def _build(folder: BuildFolder, opened: Opened, config: BuildConfig) -> int:
         return _build_shard(folder, opened, config)
     began = time.time()
     with assembling(folder, journal, config) as follower:
+        if follower is not None:
+            journal.make_room = follower.close
         _ask(folder, opened, config)
-        with progress.writing(folder.path):
+        with _interruptible(), progress.writing(folder.path):
             report = write(folder, Journals([journal, *opened.others]), config, follower)
     journal.end_run("complete" if report.exit_code == 0 else "rows owed")
     _say(summary(folder, report, time.time() - began))
     folder.log(summary(folder, report, time.time() - began))
     return report.exit_code
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends what is done here as a Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> NoReturn:
+        raise Interrupted(INTERRUPTED, 143)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _ask(folder: BuildFolder, opened: Opened, config: BuildConfig) -> None:
@@ -534,8 +574,9 @@ def summary(folder: BuildFolder, report: Report, seconds: float) -> str:
             f" + {rows['failed']:,} owed  ({progress.duration(seconds)}, {cost['replies']:,} answers in all,"
             f" {manifest['tokens']['completion']:,} tokens written, {price})"
         ),
-        "  " + " · ".join(f"{name} {made['rows']:,}" for name, made in manifest["configs"].items() if made["rows"]),
     ]
+    made = [f"{name} {made['rows']:,}" for name, made in manifest["configs"].items() if made["rows"]]
+    lines += ["  " + " · ".join(made)] if made else []
     lines += [f"  rejected: {count:,} × {reason}" for reason, count in sorted(manifest["rejections"].items())]
     if asked_more(config_of(manifest)):
         lines += funnel(manifest["steps"], manifest["configs"]["reverse-verified"]["rows"])
@@ -544,7 +585,7 @@ def summary(folder: BuildFolder, report: Report, seconds: float) -> str:
     if rows["failed"]:
         lines.append(f"  {rows['failed']:,} rows are owed: type r1k-build --resume{_output(folder)}{_any_shard(folder)}")
     lines += [f"  note: {note}" for note in manifest["notes"]]
-    if any(made["rows"] for made in manifest["configs"].values()):
+    if made:
         lines.append(f'  load it:  load_dataset("{folder.path}")')
     return "\n".join(lines)
 
@@ -656,8 +697,12 @@ def run_status(words: Sequence[str]) -> int:
     options = folder_argument("status", "What a build has done, spent and owes; also while it runs.", words)
     folder = _built(options)
     config = make_config({"teacher": {}}, saved_config(folder))
-    with closing(Journals.open(filter(Path.exists, folder.journals()))) as journals:
-        _say(status(folder, config, journals))
+    try:
+        with closing(Journals.open(filter(Path.exists, folder.journals()))) as journals:
+            _say(status(folder, config, journals))
+    except sqlite3.DatabaseError as error:
+        mend = f"type r1k-build --resume{_output(folder)} to mend it and go on"
+        raise LocalError(f"{folder.path}: its journal is damaged ({error}): {mend}") from None
     return 0
 
 
@@ -780,7 +825,7 @@ def run_compact(words: Sequence[str]) -> int:
 
 def _built(options: argparse.Namespace) -> BuildFolder:
     folder = BuildFolder(Path(options.folder))
-    if not folder.holds_build:
+    if not folder.holds_build and not (folder.rows_read and folder.journals()):  # a journal that was damaged may hold nothing
         raise UsageError(f"{folder.path} holds no build: start one with  r1k-build --output {folder.path}")
     return folder
 
@@ -794,10 +839,22 @@ def _write_again(folder: BuildFolder, given: Mapping[str, Any]) -> Report:
     with ExitStack() as stack:
         journals = Journals(_sound(folder, path, note, stack) for path in folder.journals())
         stack.enter_context(closing(journals))
+        _refuse_loss(folder, journals, config)
         if journals.splits:
             bring_benchmarks(config, folder.state, note)
         stack.enter_context(progress.writing(folder.path))
         return write(folder, journals, config)
+
+
+def _refuse_loss(folder: BuildFolder, journals: Journals, config: BuildConfig) -> None:
+    """Raise LocalError where fewer source rows could be read back from damaged journals than the dataset was made of."""
+    made_of = folder.rows_read
+    held = journals.source_length(config.rows) + journals.lacking(end_of(journals, config))[0]
+    if held < min(made_of, config.rows or made_of):
+        raise LocalError(
+            f"{folder.path}: the journal holds {held:,} of the {made_of:,} source rows that its dataset was made of: it stays"
+            f" as it is; type r1k-build --resume{_output(folder)} to read the source again and ask what is lost"
+        )
 
 
 def _sound(folder: BuildFolder, path: Path, note: Note, stack: ExitStack) -> JournalView:

@@ -301,7 +301,7 @@ class TeacherConfig(Record):
 class BuildConfig(Record):
     """A build. `--resume` alone takes all of it from the folder's manifest."""
 
-    source: str = S1K
+    source: Annotated[str, Field(min_length=1)] = S1K
     """Where forward examples come from: a Hub dataset id, a Parquet, JSON or JSONL file, or `embedded`."""
     question_column: str | None = None
     """Column that holds the question, where it is not `question` or `problem`."""

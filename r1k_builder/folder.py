@@ -52,6 +52,19 @@ class BuildFolder:
         """Whether a build was begun here: a journal (of a shard: its own) has rows or attempts, or can't be read."""
         return any(_begun(path) for path in ([self.journal] if self.shard is not None else self.journals()))
 
+    @property
+    def rows_read(self) -> int:
+        """Source rows that the dataset here was made of; 0 where there is none."""
+        try:
+            return int(self.manifest()["rows"]["read"])
+        except (UsageError, LookupError, TypeError, ValueError):
+            return 0
+
+    @property
+    def lacks_journal(self) -> bool:
+        """Whether a dataset is here, and nothing in any journal."""
+        return self.rows_read > 0 and not any(map(_begun, self.journals()))
+
     def create(self) -> None:
         """Make the folder. Raises UsageError where it holds something else, LocalError where it can't be written."""
         with local_errors(self.path):

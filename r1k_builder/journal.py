@@ -444,6 +444,9 @@ class Journal(JournalView):
         self._ballast = path.with_suffix(".ballast")
         self.full = False
         """The disk is full: what is in flight can still be written (into the ballast's space), nothing new may be sent."""
+        self.make_room: Callable[[], None] = lambda: None
+        """Called when the disk is full, before the ballast's room is used: whoever else writes there has to stop, or would take
+        it."""
         self._pending = _Group()
         self._committing: asyncio.Task[None] | None = None
         self._last, self._last_batch = (
@@ -658,6 +661,7 @@ class Journal(JournalView):
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL or self.full:
                 raise
             self.full = True
+            await asyncio.to_thread(self.make_room)
             self._writer.execute("PRAGMA wal_autocheckpoint = 0")  # a checkpoint would take the room for another copy
             self._ballast.unlink(missing_ok=True)
             self._execute(operations)

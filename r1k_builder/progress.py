@@ -167,6 +167,8 @@ def cost_text(cost: int, unpriced: int, replies: int) -> str:
 def describe(now: Snapshot) -> str:
     """A snapshot on one line."""
     if now.stopping:
+        if not now.in_flight:
+            return "stopping: nothing is in flight"
         return f"stopping: {now.in_flight} requests in flight are waited for and recorded (Ctrl-C again gives them up)"
     parts = [f"{now.done:,}/{now.rows:,} rows", now.batches or f"{now.in_flight} in flight (limit {now.limit})"]
     if now.verified:

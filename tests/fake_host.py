@@ -109,6 +109,8 @@ class FakeHost:
     """What to answer to a prompt's text at this attempt; None: as `complete` has it."""
     echo: bool = False
     """Answers, too, quote the API key."""
+    spell: Callable[[str], str] = str
+    """How the JSON that quotes the key writes it."""
     url: str = ""
     log: list[Exchange] = field(default_factory=list)
     in_flight: int = 0
@@ -159,7 +161,8 @@ class FakeHost:
         exchange.status = int(fault)
         headers = {"Retry-After": self.retry_after} if fault == "429" else {}
         error = {"error": {"message": f"no: {fault} {exchange.key}", "code": fault}}
-        return web.json_response(error, status=int(fault), headers=headers)
+        body = self._quoting(error, exchange.key)
+        return web.Response(body=body, content_type="application/json", status=int(fault), headers=headers)
 
     async def _break(self, request: web.Request, fault: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -195,7 +198,11 @@ class FakeHost:
         if exchange.fault and exchange.fault.startswith("error"):
             code = int(exchange.fault.removeprefix("error").removeprefix("-") or 502)
             content = {"error": {"code": code, "message": f"no: {exchange.key}"}}
-        return json.dumps(content).encode()
+        return self._quoting(content, exchange.key)
+
+    def _quoting(self, content: dict[str, Any], key: str) -> bytes:
+        """`content` as JSON, in which the key is spelled as this host does."""
+        return json.dumps(content).replace(key, self.spell(key)).encode()
 
     async def _answer(self, request: web.Request, payload: bytes, exchange: Exchange) -> web.StreamResponse:
         fault = exchange.fault

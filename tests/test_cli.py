@@ -3,15 +3,18 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from r1k_builder import cli
 from r1k_builder.config import PRESETS, BuildConfig, TeacherConfig
+from r1k_builder.errors import Interrupted
 from r1k_builder.journal import JournalView
 from tests.fake_host import FakeHost
 
@@ -46,7 +49,7 @@ def test_unknown_option_names_the_nearest(capsys: Captured) -> None:
         (["--limit", "-3"], "--limit '-3'"),
         (["--limit", "many"], "--limit 'many': must be a whole number;"),
         (["--teacher", "gpt"], "--teacher 'gpt'"),
-        (["--price", "cheap"], "--price 'cheap': is not written in that way;"),
+        (["--price", "cheap"], "--price 'cheap': is not written as IN,OUT[,CACHED];"),
         (["--temperature", "9"], "--temperature '9': must be 2.0 or less;"),
         (["--attempts", "0"], "--attempts '0': must be 1 or more;"),
         (["--control", "maybe"], "--control 'maybe': must be 'none' or 'independent';"),
@@ -148,6 +151,102 @@ def test_commands_on_a_folder_without_a_build(command: str, capsys: Captured, tm
     status, message = refused(capsys, command, str(tmp_path))
     assert status == 2
     assert "holds no build" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--resume", "--overwrite"], "type one of them"),
+        (["--accept-drift"], "beside --resume"),
+        (["--output", ""], "names no folder"),
+        (["--source", ""], "--source '': must not be empty"),
+    ],
+)
+def test_what_can_not_be_meant_is_refused(
+    words: list[str], says: str, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, message = refused(capsys, *words)
+    assert status == 2
+    assert says in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_none_is_a_value_where_it_is_named_as_one() -> None:
+    for model in (BuildConfig, TeacherConfig):
+        for name, field in model.model_fields.items():
+            if field.default == "none" or "'none'" in str(field.annotation):
+                options = cli.make_parser().parse_all([f"--{name.replace('_', '-')}", "none"])
+                assert getattr(cli.make_config(cli.given_settings(options)), name) == "none"
+    options = cli.make_parser().parse_all(["--tokenizer", "none", "--control", "none"])
+    made = cli.make_config(cli.given_settings(options), {"control": "independent"})
+    assert (made.tokenizer, made.control) == ("none", "none")
+
+
+def test_a_dataset_whose_journal_is_gone_is_not_built_over(
+    host: FakeHost, capsys: Captured, tmp_path: Path, questions: Questions
+) -> None:
+    folder = tmp_path / "r1k"
+    assert build(host, questions(3), folder) == 0
+    (folder / ".build" / "journal.sqlite").rename(tmp_path / "aside")
+    before = {path: path.read_bytes() for path in folder.glob("*/*.parquet")}
+    capsys.readouterr()
+    assert build(host, questions(2), folder) == 2
+    assert "nothing of the journal" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.glob("*/*.parquet")} == before
+    assert build(host, questions(2), folder, "--overwrite") == 0
+
+
+def test_an_export_of_a_journal_that_has_lost_its_rows_leaves_the_dataset(
+    host: FakeHost, capsys: Captured, tmp_path: Path, questions: Questions
+) -> None:
+    folder = tmp_path / "r1k"
+    assert build(host, questions(3), folder) == 0
+    journal = folder / ".build" / "journal.sqlite"
+    journal.write_bytes(b"no database" * 2_000)
+    before = {path: path.read_bytes() for path in [folder / "README.md", *folder.glob("*/*.parquet")]}
+    capsys.readouterr()
+    assert cli.main(["status", str(folder)]) == 6
+    assert f"{folder}: its journal is damaged" in capsys.readouterr().err
+    for command in ("export", "verify"):
+        assert cli.main([command, str(folder)]) == 6
+        assert "holds 0 of the 3 source rows" in capsys.readouterr().err
+    assert build(host, questions(3), folder) == 2
+    assert {path: path.read_bytes() for path in [folder / "README.md", *folder.glob("*/*.parquet")]} == before
+    assert cli.main(["--resume", "--output", str(folder)]) == 0
+    assert len(host.log) == 12
+    assert cli.main(["export", str(folder), "--limit", "2"]) == 0, "fewer rows may be wanted"
+
+
+def test_a_source_that_was_edited_is_said_to_be(host: FakeHost, capsys: Captured, tmp_path: Path, questions: Questions) -> None:
+    source = questions(3)
+    assert build(host, source, tmp_path / "r1k") == 0
+    source.write_text(source.read_text().replace("?", "??", 1))
+    status, message = refused(capsys, "--resume", "--output", str(tmp_path / "r1k"))
+    assert status == 2
+    assert "give the source its old content back" in message
+    assert "--resume alone" not in message
+
+
+def test_a_build_that_is_killed_at_once_is_resumed_with_its_own_settings(
+    host: FakeHost, tmp_path: Path, questions: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("r1k_builder.build.reach_source", killed)
+        assert build(host, questions(3), tmp_path / "r1k") == 130
+    assert cli.main(["--resume", "--output", str(tmp_path / "r1k")]) == 0
+    assert len(host.log) == 6
+
+
+def test_a_sigterm_ends_what_an_interrupt_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="nothing that was answered is lost") as raised, cli._interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    assert raised.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_resume_where_there_is_no_folder_starts_a_build(host: FakeHost, tmp_path: Path, questions: Questions) -> None:

@@ -1,15 +1,17 @@
 """A host that fails in every way that hosts do: no row is lost, no budget passed, no key shown, and the run says what to do."""
 
+import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 
-from r1k_builder.teacher import read_retry_after
+from r1k_builder.teacher import Secret, read_retry_after
 from tests.command import Build, Ended, journal, paid, parquet, rows, run_here, wait_until
 from tests.fake_host import Exchange, FakeHost, Script, no_faults, random_faults, serve
 
@@ -409,19 +411,35 @@ def test_rows_that_ask_the_same_share_one_answer(host: FakeHost, tmp_path: Path)
 KEY = "sk-or-v1/0123456789+abcdef=="
 
 
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "PHP's": lambda text: text.replace("/", "\\/"),
+    ".NET's": lambda text: text.replace("+", "\\u002B"),
+    "all escaped": lambda text: "".join(f"\\u{ord(character):04x}" for character in text),
+    "in a URL": lambda text: quote_plus(text),
+}
+"""How a host may write a key that it echoes."""
+FAULTS = ["401", "400", "500", "error", "cut"]
+ECHOED = [
+    *((fault, "as it is") for fault in FAULTS),
+    *((fault, spelling) for fault in ("401", "error") for spelling in SPELLINGS),
+]
+
+
 def places(key: str, folder: Path) -> list[str]:
-    """The files under `folder` that hold `key`, plainly or as JSON may write it."""
-    spellings = [key.encode(), key.replace("/", "\\/").encode(), key.split("/")[1].encode()]
+    """The files under `folder` that hold `key`, plainly or as a host may write it."""
+    spellings = [key.split("/")[1].encode(), *(spell(key).encode() for spell in SPELLINGS.values())]
     files = (path for path in folder.rglob("*") if path.is_file())
     return [str(path) for path in files if any(spelling in path.read_bytes() for spelling in spellings)]
 
 
-@pytest.mark.parametrize("fault", ["401", "400", "500", "error", "cut"])
+@pytest.mark.parametrize(("fault", "spelling"), dict.fromkeys(ECHOED))
 def test_the_key_shows_nowhere_when_the_host_echoes_it_in_errors(
-    fault: str, make_build: MakeBuild, monkeypatch: pytest.MonkeyPatch
+    fault: str, spelling: str, make_build: MakeBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     build = make_build(20)
+    build.host.spell = SPELLINGS[spelling]
     build.host.script = lambda prompt, _attempt: fault if int(prompt, 16) % 3 == 0 else None
     ended = build.here("--key-variable", "MY_KEY", "--retry-budget", "1", "--concurrency", "3")
     assert {exchange.key for exchange in build.host.log} == {f"Bearer {KEY}"}
@@ -431,11 +449,14 @@ def test_the_key_shows_nowhere_when_the_host_echoes_it_in_errors(
     assert KEY not in ended.out + ended.err
 
 
-def test_the_key_shows_nowhere_when_answers_hold_it(make_build: MakeBuild, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_key_shows_nowhere_when_answers_hold_it(
+    spelling: str, make_build: MakeBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not in the dataset either, nor in the requests made from an answer; and what is exported was what was asked."""
     monkeypatch.setenv("MY_KEY", KEY)
     build = make_build(5)
-    build.host.echo = True
+    build.host.echo, build.host.spell = True, SPELLINGS[spelling]
     ended = build.here("--key-variable", "MY_KEY")
     assert (ended.status, rows(ended)["accepted"]) == (0, 5), ended
     assert places(KEY, build.folder) == []
@@ -443,6 +464,21 @@ def test_the_key_shows_nowhere_when_answers_hold_it(make_build: MakeBuild, monke
     whole = parquet(build.folder)
     assert run_here("export", str(build.folder)).status == 0
     assert parquet(build.folder) == whole
+
+
+@pytest.mark.parametrize("key", ["sk-verysecret123456789", KEY])
+def test_a_key_is_found_however_it_is_written(key: str) -> None:
+    secret = Secret(key)
+    for spell in SPELLINGS.values():
+        for depth in range(3):
+            said = '{"error": "' + spell(key) + ' is wrong"}'
+            for _ in range(depth):
+                said = json.dumps({"error": said})
+            found = secret.without(f"{said} {spell(key)} 5 \\u00b0".encode())
+            assert found.count(b"[key]") == 2
+            assert spell(key).encode() not in found
+    other = f"{key[:-1]} is not it: \\u0041 \\/ %2B &#43;".encode()
+    assert secret.without(other) == other
 
 
 def test_the_key_shows_nowhere_while_a_build_runs(make_build: MakeBuild) -> None:
@@ -458,7 +494,7 @@ def test_the_key_shows_nowhere_while_a_build_runs(make_build: MakeBuild) -> None
     assert places(KEY, build.folder) == []
 
 
-@pytest.mark.parametrize("key", ["ключ", "two\nlines", "two words", "“quoted”"])
+@pytest.mark.parametrize("key", ["ключ", "two\nlines", "two words", "“quoted”", '"quoted"', "back\\slash"])
 def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
     key: str, make_build: MakeBuild, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,31 @@ def fill(path: Path, count: int, size: int = 6000) -> None:
     asyncio.run(run())
 
 
+def test_who_else_writes_stops_before_the_ballast_is_used(path: Path) -> None:
+    made: list[bool] = []
+
+    async def run() -> None:
+        journal = Journal(path)
+        journal.begin_run()
+        journal.lay_ballast(1)
+
+        def make_room() -> None:
+            made.append(path.with_suffix(".ballast").exists())
+            journal._writer.execute("PRAGMA max_page_count = 100000")
+
+        journal.make_room = make_room
+        pages = journal._writer.execute("PRAGMA page_count").fetchone()[0]
+        journal._writer.execute(f"PRAGMA max_page_count = {pages + 4}")
+        await exchange(journal, 1, b"a reply of some pages" * 5_000)
+        assert journal.full
+        assert len(journal.replies(ask(1).key)) == 1, "it costs no answer"
+        assert not path.with_suffix(".ballast").exists()
+        journal.close()
+
+    asyncio.run(run())
+    assert made == [True], "once, and before the room is free"
+
+
 def test_a_damaged_page_is_named_and_all_that_can_be_read_is_kept(path: Path) -> None:
     fill(path, 300)
     size = path.stat().st_size

@@ -341,6 +341,26 @@ def test_a_full_disk_stops_the_build_and_costs_no_answer(
     assert parquet(build.folder) == undisturbed(build)
 
 
+def test_a_follower_on_a_full_disk_makes_room_for_answers(
+    make_build: MakeBuild, small_disk: Callable[[int], SmallDisk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has staged lies on the same disk, and it would go on to fill it."""
+    monkeypatch.setattr("r1k_builder.build.FOLLOWED_ROWS", 1)
+    build = make_build(200)
+    disk = small_disk(16_000_000)
+    build.folder = disk.path / "r1k"
+    build.host.size, build.host.latency = 60_000, 0.05
+    assert says_full(build.here("--concurrency", "16"))
+    answered = {exchange.prompt for exchange in build.host.log if exchange.status == 200}
+    assert 10 < len(answered) < 400
+    assert paid(build.folder).keys() == answered
+    assert list((build.folder / ".build").glob("export-*")) == []
+    disk.resize(400_000_000)
+    finish(build)
+    assert set(build.host.answered.values()) == {1}, "nothing was asked twice"
+    assert parquet(build.folder) == undisturbed(build)
+
+
 def test_a_disk_that_is_full_from_the_start(make_build: MakeBuild, small_disk: Callable[[int], SmallDisk]) -> None:
     build = make_build(3)
     disk = small_disk(1_000_000)

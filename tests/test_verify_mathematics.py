@@ -2,13 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from r1k_builder.errors import LocalError
 from r1k_builder.schema import ForwardExample, ReverseQuestion, Solution
+from r1k_builder.verify import mathematics as mathematics_module
 from r1k_builder.verify.answer import same_answer
 from r1k_builder.verify.inverse import Pair, check_reversed
 from r1k_builder.verify.mathematics import Mathematics, _formula
@@ -150,3 +154,22 @@ def test_it_ends_with_its_parent() -> None:
     bounded.close()
     assert process.stdout is not None
     assert process.stdout.closed
+
+
+# ----------------------------------------------------------------------------------------------------- its start and end
+
+
+def test_a_process_that_is_killed_as_it_starts_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "worker.py").write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(mathematics_module, "__file__", str(tmp_path / "mathematics.py"))
+    with Mathematics() as killed, pytest.raises(LocalError, match=r"killed by signal 9.*--resume"):
+        killed.same_answer(r"\log_2 8", "3")
+
+
+def test_a_process_whose_parent_has_ended_says_nothing() -> None:
+    worker = Path(mathematics_module.__file__).with_name("worker.py")
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run([sys.executable, "-P", str(worker), "1"], stdout=write, stderr=subprocess.PIPE, check=True)
+    os.close(write)
+    assert ended.stderr == b""

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
+from r1k_builder.errors import LocalError
 from r1k_builder.verify.answer import named, read_answer, same_answer, undelimited
 from r1k_builder.verify.arithmetic import GREEK
 
@@ -23,6 +24,8 @@ MOST_DEPTH = 8
 """Brackets in brackets: a parser's time grows fast with them."""
 MOST_SECONDS = 10
 """Processor time of one comparison; a real one takes some hundredths of a second, so no verdict depends on the machine."""
+ENDING = 1.0
+"""Seconds that a process which says nothing more is given to end by itself."""
 MOST_WAITING = 300.0
 """Seconds for an answer, whatever the load: a process that says nothing for so long is stuck."""
 
@@ -75,7 +78,8 @@ class Mathematics:
 
 
 def _start(seconds: int) -> subprocess.Popen[bytes]:
-    """The process, when it is ready. Raises RuntimeError where it does not start, and has said why on stderr."""
+    """The process, when it is ready. Raises LocalError where it was killed meanwhile, RuntimeError where it does not start, and
+    has said why on stderr."""
     worker = Path(__file__).with_name("worker.py")
     process = subprocess.Popen(  # noqa: S603  # our own code
         [sys.executable, "-P", str(worker), str(seconds)],  # -P: the folder's modules are named like libraries
@@ -85,9 +89,17 @@ def _start(seconds: int) -> subprocess.Popen[bytes]:
         env={**os.environ, "PYTHONHASHSEED": "0"},  # sympy's paths depend on it
     )
     if not _line(process).startswith(b"ready"):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING)
+        status = process.poll()
         process.kill()
         with process:
             pass
+        if status is not None and status < 0:
+            raise LocalError(
+                f"the process that compares formulas was killed by signal {-status}, for want of memory perhaps:"
+                " type r1k-build --resume to go on (what is answered is not asked again)"
+            )
         raise RuntimeError(f"math-verify's process has ended with status {process.returncode}")
     return process
 
