@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from r1k_builder.assemble import Follower
 from tests.command import Build, Ended, Running, journal, lost, paid, parquet, rows, run_here, wait_until
 from tests.fake_host import FakeHost, Script, no_faults, random_faults, serve
 
@@ -347,6 +348,14 @@ def test_a_follower_on_a_full_disk_makes_room_for_answers(
     """What it has staged lies on the same disk, and it would go on to fill it."""
     monkeypatch.setattr("r1k_builder.build.FOLLOWED_ROWS", 1)
     build = make_build(200)
+    kept: list[bool] = []
+    close = Follower.close
+
+    def closing_first(follower: Follower) -> None:
+        kept.append((build.folder / ".build" / "journal.ballast").exists())
+        close(follower)
+
+    monkeypatch.setattr(Follower, "close", closing_first)
     disk = small_disk(16_000_000)
     build.folder = disk.path / "r1k"
     build.host.size, build.host.latency = 60_000, 0.05
@@ -354,6 +363,7 @@ def test_a_follower_on_a_full_disk_makes_room_for_answers(
     answered = {exchange.prompt for exchange in build.host.log if exchange.status == 200}
     assert 10 < len(answered) < 400
     assert paid(build.folder).keys() == answered
+    assert kept[0], "it has ended before the room that is kept for answers was used"
     assert list((build.folder / ".build").glob("export-*")) == []
     disk.resize(400_000_000)
     finish(build)
