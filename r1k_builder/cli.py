@@ -701,6 +701,8 @@ def run_status(words: Sequence[str]) -> int:
         with closing(Journals.open(filter(Path.exists, folder.journals()))) as journals:
             _say(status(folder, config, journals))
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise
         mend = f"type r1k-build --resume{_output(folder)} to mend it and go on"
         raise LocalError(f"{folder.path}: its journal is damaged ({error}): {mend}") from None
     return 0

@@ -189,7 +189,7 @@ class Teacher:
 
         try:
             try:
-                return await attempt()  # most need no policy, which would cost each as much as a fifth of all the rest
+                return await attempt()  # most need no policy: to make one for each takes the processor
             except Transient as failure:
                 failed = failure
             return await self._policy(request, patience)(attempt)  # it begins with that failure
@@ -344,7 +344,7 @@ class Secret:
 
 _RARE_ESCAPE = re.compile(rb"\\u00(?:2[dDeE]|3[0-9]|[4-7])")
 """Of a letter, a digit or one of `-._~`: JSON alone has such, and only where it escapes everything. One stands in each key that
-is not written as it is; to look for one takes a thirtieth of the time of looking for a key."""
+is not written as it is, and is found much sooner than a key."""
 _ESCAPE = re.compile(rb"\\u00[2-7]|\\/|%[2-7]|&#")
 """Of any printable ASCII character."""
 

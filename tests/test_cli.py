@@ -14,7 +14,6 @@ import pytest
 
 from r1k_builder import cli
 from r1k_builder.config import PRESETS, BuildConfig, TeacherConfig
-from r1k_builder.errors import Interrupted
 from r1k_builder.journal import JournalView
 from tests.fake_host import FakeHost
 
@@ -173,11 +172,8 @@ def test_what_can_not_be_meant_is_refused(
 
 
 def test_none_is_a_value_where_it_is_named_as_one() -> None:
-    for model in (BuildConfig, TeacherConfig):
-        for name, field in model.model_fields.items():
-            if field.default == "none" or "'none'" in str(field.annotation):
-                options = cli.make_parser().parse_all([f"--{name.replace('_', '-')}", "none"])
-                assert getattr(cli.make_config(cli.given_settings(options)), name) == "none"
+    named = {name for name, field in BuildConfig.model_fields.items() if "'none'" in str(field.annotation)}
+    assert named | {"tokenizer"} == {*cli.NAMED_NONE}
     options = cli.make_parser().parse_all(["--tokenizer", "none", "--control", "none"])
     made = cli.make_config(cli.given_settings(options), {"control": "independent"})
     assert (made.tokenizer, made.control) == ("none", "none")
@@ -241,12 +237,24 @@ def test_a_build_that_is_killed_at_once_is_resumed_with_its_own_settings(
     assert len(host.log) == 6
 
 
-def test_a_sigterm_ends_what_an_interrupt_does() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match="nothing that was answered is lost") as raised, cli._interruptible():
+def test_a_sigterm_while_the_dataset_is_written_ends_with_a_sentence(
+    host: FakeHost, capsys: Captured, tmp_path: Path, questions: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> NoReturn:
         signal.raise_signal(signal.SIGTERM)
-    assert raised.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) == before
+        raise AssertionError("the signal went by")
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(cli, "write", ended)
+            assert build(host, questions(2), tmp_path / "r1k") == 143
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "as asking leaves it"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "nothing that was answered is lost: type r1k-build --resume --output" in capsys.readouterr().err
+    assert cli.main(["--resume", "--output", str(tmp_path / "r1k")]) == 0
+    assert len(host.log) == 4
 
 
 def test_resume_where_there_is_no_folder_starts_a_build(host: FakeHost, tmp_path: Path, questions: Questions) -> None:

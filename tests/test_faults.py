@@ -500,7 +500,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
 ) -> None:
     monkeypatch.setenv("MY_KEY", key)
     ended = make_build(2).here("--key-variable", "MY_KEY")
-    assert ended.status in (0, 2), ended
+    assert ended.status == (0 if key == "two words" else 2), ended  # which a header can hold
     assert is_quiet(ended)
     assert key not in ended.out + ended.err
 
