@@ -241,17 +241,14 @@ def test_a_sigterm_while_the_dataset_is_written_ends_with_a_sentence(
     host: FakeHost, capsys: Captured, tmp_path: Path, questions: Questions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(*_: object) -> NoReturn:
+        assert callable(signal.getsignal(signal.SIGTERM)), "else it would end the tests"
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("the signal went by")
 
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(cli, "write", ended)
-            assert build(host, questions(2), tmp_path / "r1k") == 143
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "as asking leaves it"
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "write", ended)
+        assert build(host, questions(2), tmp_path / "r1k") == 143
+    assert not callable(signal.getsignal(signal.SIGTERM)), "as asking leaves it"
     assert "nothing that was answered is lost: type r1k-build --resume --output" in capsys.readouterr().err
     assert cli.main(["--resume", "--output", str(tmp_path / "r1k")]) == 0
     assert len(host.log) == 4
